@@ -1,0 +1,249 @@
+"""What happens beside the training steps: progress, curves, sheets, checkpoints; all of them count in images seen."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import signal
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+from tfvae import experiment, sheets
+from tfvae.config import UserError
+from tfvae.data import images
+
+
+class NotFiniteError(UserError):
+    """A loss or a gradient is no longer a number."""
+
+
+def duration(seconds):
+    """3725 -> '1h 02m', 61 -> '1m 01s'."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {seconds:02d}s"
+
+
+class Clock:
+    """When something is due, by images seen: at every multiple of `every`."""
+
+    def __init__(self, every, images_seen):
+        self.every, self.last = every, images_seen
+
+    def due(self, images_seen):
+        if not self.every or images_seen // self.every == self.last // self.every:
+            return False
+        self.last = images_seen
+        return True
+
+
+class Finite(keras.callbacks.Callback):
+    """Stops at the first loss or gradient norm that is not finite, before anything is saved; stands first in the list."""
+
+    def __init__(self, directory):
+        super().__init__()
+        self.directory = directory
+
+    def on_train_batch_end(self, batch, logs=None):
+        bad = [f"{name}={value}" for name, value in logs.items() if not math.isfinite(value)]
+        if bad:
+            kept = sorted(self.directory.checkpoints.glob("ckpt-*.index"), key=os.path.getmtime)
+            raise NotFiniteError(
+                f"training diverged at {self.model.images_seen:,} images: {', '.join(bad)}. Expected finite numbers. "
+                + (f"The last good checkpoint is {kept[-1].with_suffix('')}" if kept else "No checkpoint was saved yet")
+                + "; lower the learning rates, or set --gradient_clip_norm or --spectral_norm, in another --model_dir."
+            )
+
+
+class Progress(keras.callbacks.Callback):
+    """A line every ten seconds: images seen, speed, time left, losses."""
+
+    def __init__(self, config, num_images, every_seconds=10.0):
+        super().__init__()
+        self.config, self.num_images, self.every_seconds = config, num_images, every_seconds
+
+    def on_train_begin(self, logs=None):
+        self.last_time, self.last_images = time.monotonic(), self.model.images_seen
+        self.total = self.config.total_steps * self.model.images_per_step
+
+    def on_train_batch_end(self, batch, logs=None):
+        now, seen = time.monotonic(), self.model.images_seen
+        if now - self.last_time < self.every_seconds and seen < self.total:
+            return
+        speed = (seen - self.last_images) / max(now - self.last_time, 1e-9)
+        losses = "  ".join(f"{k} {v:.4g}" for k, v in logs.items() if "loss" in k or k in ("squared_error", "kl_divergence"))
+        print(
+            f"{seen:>11,} / {self.total:,} images  epoch {seen / self.num_images:.2f}  {speed:,.0f} images/s  "
+            f"{duration((self.total - seen) / speed)} left  {losses}",
+            flush=True,
+        )
+        self.last_time, self.last_images = now, seen
+
+
+class Metrics(keras.callbacks.Callback):
+    """Curves: TensorBoard scalars and one JSON line in metrics.jsonl at every `log_every_images`; flags and HParams once."""
+
+    def __init__(self, config, directory, writer):
+        super().__init__()
+        self.config, self.directory, self.writer = config, directory, writer
+
+    def on_train_begin(self, logs=None):
+        seen = self.model.images_seen
+        self.clock, self.time, self.images = Clock(self.config.log_every_images, seen), time.monotonic(), seen
+        if self.directory.metrics.exists():
+            # What a killed run logged after its last checkpoint happens again.
+            lines = self.directory.metrics.read_text().splitlines()
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= seen]
+            beside = self.directory.metrics.with_suffix(".tmp")
+            beside.write_text("".join(line + "\n" for line in kept))
+            os.replace(beside, self.directory.metrics)
+        flags = dataclasses.asdict(self.config)
+        with self.writer.as_default(step=seen):
+            table = "\n".join(f"| {name} | {value} |" for name, value in flags.items())
+            tf.summary.text("flags", f"| flag | value |\n| --- | --- |\n{table}")
+            plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in flags.items()}
+            hparams.hparams(plain, trial_id=str(self.directory.path))
+
+    def on_train_batch_end(self, batch, logs=None):
+        seen = self.model.images_seen
+        if not self.clock.due(seen):
+            return
+        now = time.monotonic()
+        row = dict(logs)
+        row["images_per_second"] = (seen - self.images) / max(now - self.time, 1e-9)
+        row["generator_learning_rate"] = float(self.model.generator_optimizer.learning_rate)
+        row["discriminator_learning_rate"] = float(self.model.discriminator_optimizer.learning_rate)
+        self.time, self.images = now, seen
+        with self.writer.as_default(step=seen):
+            for name, value in row.items():
+                tf.summary.scalar(GROUPS.get(name, "losses") + "/" + name, value)
+        with self.directory.metrics.open("a") as file:
+            file.write(json.dumps({"images": seen} | row) + "\n")
+
+
+GROUPS = {
+    "generator_learning_rate": "learning_rates",
+    "discriminator_learning_rate": "learning_rates",
+    "generator_gradient_norm": "gradient_norms",
+    "discriminator_gradient_norm": "gradient_norms",
+    "images_per_second": "speed",
+    "accuracy_real": "discriminator",
+    "accuracy_fake": "discriminator",
+}
+
+
+class Sheets(keras.callbacks.Callback):
+    """Sheets from fixed latents, raw and EMA; interpolations; for a VAE reconstructions and the KL of each dimension.
+
+    Args:
+        data: (images uint8 [N, R, R, 3], labels int32 [N]), the same ones at every sheet.
+    """
+
+    def __init__(self, config, directory, writer, data):
+        super().__init__()
+        self.config, self.directory, self.writer, self.data = config, directory, writer, data
+
+    def on_train_begin(self, logs=None):
+        self.clock = Clock(self.config.sample_every_images, self.model.images_seen)
+        self.raw, self.ema = sheets.drawer(self.model.generator), sheets.drawer(self.model.ema_generator)
+        self.encode = sheets.encoder_of(self.model) if self.config.objective == "vae" else None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.clock.due(self.model.images_seen):
+            self.write()
+
+    def on_train_end(self, logs=None):
+        self.write()
+
+    def write(self):
+        seen = self.model.images_seen
+        experiment.refresh_ema_statistics(self.model, *self.data)
+        size = (self.model.generator.latent_dim, self.model.generator.num_classes)
+        pictures = {
+            "samples_ema": sheets.grid(self.ema, *size, seed=self.config.seed),
+            "samples_raw": sheets.grid(self.raw, *size, seed=self.config.seed),
+            "interpolations": sheets.interpolations(self.ema, *size, seed=self.config.seed),
+        }
+        if self.encode:
+            real, label = self.data[0][:32], self.data[1][:32] if size[1] else None
+            pictures["reconstructions"] = sheets.reconstructions(self.ema, self.encode, real, label)
+        with self.writer.as_default(step=seen):
+            for name, picture in pictures.items():
+                images.write_png(self.directory.samples / f"{seen:09d}_{name}.png", picture)
+                tf.summary.image(name, picture[None])
+            if self.encode:
+                mean, log_variance = self.encode(self.data[0])
+                kl = np.mean(0.5 * (np.exp(log_variance) + mean**2 - 1.0 - log_variance), 0)
+                tf.summary.histogram("latent/kl_divergence_of_a_dimension", kl)
+                tf.summary.scalar("latent/largest_kl_divergence_of_a_dimension", np.max(kl))
+                # Burda et al., arXiv 1509.00519, section 5: a unit is active where the mean's variance is above 0.01.
+                tf.summary.scalar("latent/active_units", np.sum(np.var(mean, 0) > 0.01))
+        self.writer.flush()
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves everything every `checkpoint_every_seconds` and at the end; SIGTERM and SIGINT: save and stop.
+
+    Args:
+        data: as `Sheets`'. chief: whether this process writes. others: number of other processes.
+    """
+
+    def __init__(self, config, directory, data, chief=True, others=0):
+        super().__init__()
+        self.config, self.directory, self.data, self.chief, self.others = config, directory, data, chief, others
+        self.signal = None
+
+    def on_train_begin(self, logs=None):
+        self.last_time, self.saved = time.monotonic(), self.model.images_seen
+        self.manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(objective=self.model), str(self.directory.checkpoints), self.config.keep_checkpoints
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.request_stop)
+
+    def request_stop(self, number, frame):
+        if self.signal is not None:
+            raise KeyboardInterrupt  # asked twice: do not wait for the step
+        self.signal = number
+        print(f"{signal.Signals(number).name}: finishing the step, then saving.", flush=True)
+
+    def stop_requested(self):
+        """Whether this process, or with several any of them, was told to stop: all must leave at the same step."""
+        if not self.others:
+            return self.signal is not None
+        strategy = self.model.distribute_strategy
+        flag = tf.constant(float(self.signal is not None))
+        return float(strategy.reduce("SUM", strategy.run(lambda: tf.identity(flag)), axis=None)) > 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        stop = self.stop_requested()
+        if stop or time.monotonic() - self.last_time >= self.config.checkpoint_every_seconds:
+            self.save()
+        if stop:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self.saved != self.model.images_seen:
+            self.save()
+
+    def save(self):
+        seen = self.model.images_seen
+        self.last_time = time.monotonic()
+        experiment.refresh_ema_statistics(self.model, *self.data)
+        if self.chief:
+            try:
+                self.manager.save(checkpoint_number=seen)
+            except (tf.errors.OpError, OSError) as error:
+                for part in self.directory.checkpoints.glob(f"ckpt-{seen}*"):
+                    shutil.rmtree(part) if part.is_dir() else part.unlink()
+                raise UserError(
+                    f"checkpoint at {seen:,} images could not be written to {self.directory.checkpoints} "
+                    f"({' '.join(str(error).split())[:150]}). The checkpoints before it are whole; free some space and run "
+                    "the same command again."
+                ) from error
+        self.saved = seen

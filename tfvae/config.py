@@ -1,0 +1,216 @@
+"""The configuration of an experiment: one frozen dataclass with one field a flag, and how commands end on bad input."""
+
+import contextlib
+import dataclasses
+import sys
+import typing
+
+from absl import app, flags, logging
+
+from tfvae.networks import tables
+from tfvae.objectives import augment, losses
+
+OBJECTIVES = ("gan", "vae")
+ARCHITECTURES = ("biggan", "biggan_deep")
+
+
+class UserError(Exception):
+    """A mistake of the user's: one line that says what was wrong, what was expected and how to mend it."""
+
+
+@contextlib.contextmanager
+def user_errors():
+    """Turns what constructors and loaders raise for bad arguments and missing files into a `UserError`."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def run_command(main):
+    """Runs a command's `main(argv)` under absl; a `UserError` becomes one line on stderr and exit code 1."""
+
+    def guarded(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Unexpected argument {argv[1]!r}: every option starts with --.")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)  # the libraries' progress notes are not the user's
+        try:
+            main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(guarded)
+
+
+def _flag(default, help_text, choices=None, minimum=None, free=False):
+    """A field of `Config`. `free`: may differ when a run is resumed."""
+    metadata = {"help": help_text, "choices": choices, "minimum": minimum, "free": free}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every flag of `tfvae.train`, and what a model's `config.json` holds.
+
+    Raises:
+        ValueError: a value that no experiment can have.
+    """
+
+    model_dir: str = _flag("", "Folder of the run: config.json, checkpoints, logs, samples, metrics.jsonl.", free=True)
+
+    dataset: str = _flag("shapes", "cifar10, lfw, shapes, folder:PATH, or the name of another TFDS image dataset.")
+    data_dir: typing.Optional[str] = _flag(
+        None, "Folder of prepared TFDS data, or the one that holds lfw-deepfunneled.tgz. Default: TFDS's own.", free=True
+    )
+    resolution: typing.Optional[int] = _flag(
+        None, f"Pixels a side: {', '.join(map(str, tables.GENERATOR_MULTIPLIERS))}. Default: the dataset's own."
+    )
+    conditional: typing.Optional[bool] = _flag(
+        None, "Give the labels to the generator and the discriminator (not to the encoder). Default: where there are labels."
+    )
+    flip: bool = _flag(False, "Mirror half of the real images left to right.")
+    streaming: typing.Optional[bool] = _flag(
+        None, "Read images from disk while training, not from memory. Default: by their size.", free=True
+    )
+
+    objective: str = _flag("gan", "Training objective.", OBJECTIVES)
+    architecture: str = _flag("biggan", "Networks.", ARCHITECTURES)
+    base_channels: int = _flag(64, "Width: the paper's ch.", minimum=1)
+    latent_dim: int = _flag(128, "Length of the latent.", minimum=1)
+    blocks_per_stage: typing.Optional[int] = _flag(
+        None, "Residual blocks a stage. Default: 1 for biggan, 2 for biggan_deep (3 and 6 blocks at 32 px).", minimum=1
+    )
+    channel_multipliers: tuple[int, ...] = _flag((), "Widths of the generator's stages in units of ch. Default: the table's.")
+    attention_resolution: int = _flag(64, "Side after whose stage the non-local block stands; 0: none.", minimum=0)
+    shared_embedding_dim: int = _flag(128, "Length of the class embedding that the generator's norms share.", minimum=1)
+    spectral_norm: bool = _flag(False, "Divide every kernel by its largest singular value.")
+    activation: str = _flag("relu", "Non-linearity.", ("relu", "leaky_relu"))
+    leaky_relu_slope: float = _flag(0.2, "Slope of leaky_relu for negative inputs.", minimum=0)
+    initializer: str = _flag("orthogonal", "First values of the kernels, any of Keras' by name: orthogonal, glorot_uniform, …")
+
+    loss: str = _flag("vanilla", "GAN: adversarial loss.", tuple(losses.ADVERSARIAL))
+    discriminator_steps: int = _flag(1, "GAN: discriminator steps a generator step, each on its own real batch.", minimum=1)
+    gradient_penalty: float = _flag(0.0, "GAN: weight of the gradient penalty; 10 is usual with wasserstein.", minimum=0)
+    augment: tuple[str, ...] = _flag((), f"GAN: DiffAugment policies, some of {','.join(augment.POLICIES)}.")
+    kl_weight: float = _flag(1.0, "VAE: weight of the KL divergence beside the squared error in [-1, 1].", minimum=0)
+    kl_warmup_images: int = _flag(0, "VAE: images over which the KL's weight rises from 0.", minimum=0)
+    decoder_variance: str = _flag("fixed", "VAE: fixed, or learned (sigma-VAE).", ("fixed", "learned"))
+
+    optimizer: str = _flag("adam", "Optimizer of both networks.", ("adam", "sgd"))
+    generator_learning_rate: float = _flag(2e-4, "Learning rate of the generator or decoder.", minimum=0)
+    discriminator_learning_rate: float = _flag(2e-4, "Learning rate of the discriminator or encoder.", minimum=0)
+    beta_1: float = _flag(0.5, "Adam's first moment decay, or SGD's momentum.", minimum=0)
+    beta_2: float = _flag(0.999, "Adam's second moment decay.", minimum=0)
+    discriminator_beta_1: typing.Optional[float] = _flag(None, "beta_1 of the discriminator or encoder. Default: beta_1.")
+    discriminator_beta_2: typing.Optional[float] = _flag(None, "beta_2 of the discriminator or encoder. Default: beta_2.")
+    learning_rate_decay_images: int = _flag(0, "Learning rates fall to 0 over the last so many images.", minimum=0)
+    weight_decay: float = _flag(0.0, "L2 penalty, added to the gradients.", minimum=0)
+    orthogonal_regularization: float = _flag(0.0, "Weight of BigGAN's orthogonal regulariser (1e-4 there).", minimum=0)
+    gradient_clip_value: float = _flag(0.0, "Largest size of a gradient's entry; 0: no limit.", minimum=0)
+    gradient_clip_norm: float = _flag(0.0, "Largest norm of a network's gradient; 0: no limit.", minimum=0)
+    ema_decay: float = _flag(0.999, "Decay a step of the generator's moving average.", minimum=0)
+    ema_start_images: int = _flag(0, "Images before which the moving average is a plain copy.", minimum=0)
+
+    batch_size: int = _flag(64, "Images a discriminator or encoder step, over all replicas.", minimum=1)
+    train_images: int = _flag(
+        200_000, "Length: real images that enter the discriminator or the encoder.", minimum=1, free=True
+    )
+    seed: int = _flag(0, "Of first values, noise and order of the data.", minimum=0)
+    precision: str = _flag("float32", "Arithmetic of the networks.", ("float32", "mixed_bfloat16"))
+    strategy: str = _flag(
+        "auto",
+        "auto: mirrored where there is more than one GPU; multi_worker reads TF_CONFIG.",
+        ("auto", "one", "mirrored", "multi_worker"),
+        free=True,
+    )
+    virtual_devices: int = _flag(0, "Split the CPU into so many devices (for tests).", minimum=0, free=True)
+    steps_per_execution: int = _flag(1, "Generator steps a call of the compiled function.", minimum=1, free=True)
+    deterministic: bool = _flag(False, "Same bits on every run, at some cost in speed.", free=True)
+
+    log_every_images: int = _flag(2_000, "Images between two points of the curves.", minimum=1, free=True)
+    sample_every_images: int = _flag(20_000, "Images between two sheets; 0: only at the end.", minimum=0, free=True)
+    checkpoint_every_seconds: float = _flag(600.0, "Seconds between two checkpoints.", minimum=0, free=True)
+    keep_checkpoints: int = _flag(3, "Newest checkpoints that are kept.", minimum=1, free=True)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, metadata = getattr(self, field.name), field.metadata
+            if metadata["choices"] and value not in metadata["choices"]:
+                raise ValueError(f"--{field.name}={value}: expected one of {', '.join(metadata['choices'])}.")
+            if metadata["minimum"] is not None and value is not None and value < metadata["minimum"]:
+                raise ValueError(f"--{field.name}={value}: expected {metadata['minimum']} or more.")
+        for name in ("beta_1", "beta_2", "discriminator_beta_1", "discriminator_beta_2", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"--{name}={value}: expected 0 or more and less than 1.")
+        if self.resolution is not None:
+            tables.generator_multipliers(self.resolution, self.channel_multipliers)
+        if self.learning_rate_decay_images > self.train_images:
+            raise ValueError(
+                f"--learning_rate_decay_images={self.learning_rate_decay_images} is more than "
+                f"--train_images={self.train_images}: expected at most as many."
+            )
+
+    @property
+    def images_per_step(self):
+        """Real images that one generator step sees."""
+        return self.batch_size * (self.discriminator_steps if self.objective == "gan" else 1)
+
+    @property
+    def total_steps(self):
+        """Generator steps of the whole run: `train_images`, rounded up to whole calls of the train function."""
+        call = self.images_per_step * self.steps_per_execution
+        return -(-self.train_images // call) * self.steps_per_execution
+
+    def resolve(self, split):
+        """The same with every default that depends on the data filled in.
+
+        Raises:
+            ValueError: labels asked for where there are none.
+        """
+        if self.conditional and not split.num_classes:
+            raise ValueError(f"--conditional: {self.dataset} has no labels. Leave the flag out.")
+        conditional = split.num_classes > 0 if self.conditional is None else self.conditional
+        return dataclasses.replace(
+            self,
+            resolution=split.resolution,
+            conditional=conditional,
+            blocks_per_stage=self.blocks_per_stage or (1 if self.architecture == "biggan" else 2),
+            channel_multipliers=tables.generator_multipliers(split.resolution, self.channel_multipliers),
+            discriminator_beta_1=self.beta_1 if self.discriminator_beta_1 is None else self.discriminator_beta_1,
+            discriminator_beta_2=self.beta_2 if self.discriminator_beta_2 is None else self.discriminator_beta_2,
+        )
+
+    @classmethod
+    def from_flags(cls):
+        """From the parsed flags. Raises: ValueError."""
+        values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(cls)}
+        try:
+            values["channel_multipliers"] = tuple(int(m) for m in values["channel_multipliers"])
+        except ValueError:
+            given = ",".join(values["channel_multipliers"])
+            raise ValueError(f"--channel_multipliers={given}: expected whole numbers such as 4,4,4,4.") from None
+        values["augment"] = tuple(values["augment"])
+        return cls(**values)
+
+
+def define_flags():
+    """Defines one absl flag for each field of `Config`."""
+    flags.disclaim_key_flags()  # so that --help shows them under the command
+    for field in dataclasses.fields(Config):
+        kind = field.type if isinstance(field.type, type) else next(iter(typing.get_args(field.type)), str)
+        name, default, help_text = field.name, field.default, field.metadata["help"]
+        if field.metadata["choices"]:
+            flags.DEFINE_enum(name, default, field.metadata["choices"], help_text)
+        elif isinstance(default, tuple):
+            flags.DEFINE_list(name, [str(value) for value in default], help_text)
+        elif kind is bool:
+            flags.DEFINE_boolean(name, default, help_text)
+        elif kind is int:
+            flags.DEFINE_integer(name, default, help_text)
+        elif kind is float:
+            flags.DEFINE_float(name, default, help_text)
+        else:
+            flags.DEFINE_string(name, default, help_text)

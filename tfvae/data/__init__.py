@@ -1,0 +1,1 @@
+"""Images in: datasets, their cropping and resizing, and the batches that training and scoring read."""

@@ -1,0 +1,133 @@
+"""Pixel range, crop, resize, sheets and PNG: what every other part may do to an image."""
+
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+SHEET_GAP = 2
+SHEET_GAP_COLOUR = 255
+
+
+def to_model_range(image):
+    """Maps uint8 pixels to the range that networks see; the inverse of `to_uint8`.
+
+    Args:
+        image: uint8 [..., 3] in 0..255.
+
+    Returns:
+        float32 [..., 3] in [-1, 1].
+    """
+    return tf.cast(image, tf.float32) / 127.5 - 1.0
+
+
+def to_uint8(image):
+    """Maps what networks draw to pixels, rounded and clipped; the inverse of `to_model_range`.
+
+    Args:
+        image: float [..., 3], nominally in [-1, 1], of any float type.
+
+    Returns:
+        uint8 [..., 3] in 0..255.
+    """
+    # In float32 whatever came in: bfloat16 has 8 bits, so 127.5 * (x + 1) would be off by a level above 128.
+    pixels = tf.round((tf.cast(image, tf.float32) + 1.0) * 127.5)
+    return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
+
+
+def center_crop_square(image):
+    """Cuts the largest centred square; an odd pixel is left at the bottom or the right.
+
+    Args:
+        image: array [H, W, C].
+
+    Returns:
+        array [S, S, C] with S = min(H, W).
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def resize(image, resolution):
+    """Resizes by Pillow's bicubic filter, which is antialiased (its support grows with the reduction).
+
+    Pillow and not `tf.image.resize`, because Pillow's is the one that published image scores are computed with
+    (Parmar et al., arXiv 2104.11222).
+
+    Args:
+        image: uint8 [H, W, 3].
+        resolution: side of the result in px.
+
+    Returns:
+        uint8 [resolution, resolution, 3].
+    """
+    if image.shape[:2] == (resolution, resolution):
+        return image
+    return np.asarray(Image.fromarray(image).resize((resolution, resolution), Image.Resampling.BICUBIC))
+
+
+def fit(image, resolution):
+    """Makes any decoded image a square RGB one: grey repeated or alpha dropped, centre crop, antialiased resize.
+
+    Args:
+        image: uint8 [H, W, C] with 1, 3 or 4 channels.
+        resolution: side of the result in px.
+
+    Returns:
+        uint8 [resolution, resolution, 3].
+    """
+    image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+    return resize(np.ascontiguousarray(center_crop_square(image)), resolution)
+
+
+def sheet(images, columns):
+    """Lays images out row by row in one picture, `SHEET_GAP` px apart.
+
+    Args:
+        images: uint8 [N, H, W, 3].
+        columns: images a row; the last row may be shorter.
+
+    Returns:
+        uint8 [rows * (H + gap) - gap, columns * (W + gap) - gap, 3].
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise ValueError(f"a sheet is made of uint8 [N, H, W, 3], got {images.dtype} {list(images.shape)}")
+    num_images, height, width, _ = images.shape
+    columns = max(1, min(columns, num_images))
+    rows = -(-num_images // columns)
+    cell_height, cell_width = height + SHEET_GAP, width + SHEET_GAP
+    picture = np.full([rows * cell_height, columns * cell_width, 3], SHEET_GAP_COLOUR, np.uint8)
+    for place, image in enumerate(images):
+        top, left = place // columns * cell_height, place % columns * cell_width
+        picture[top : top + height, left : left + width] = image
+    return picture[: picture.shape[0] - SHEET_GAP, : picture.shape[1] - SHEET_GAP]
+
+
+def write_png(path, image):
+    """Writes a PNG that is either whole or not there: beside its place first, then renamed.
+
+    Args:
+        path: file to write; its folder is made if absent.
+        image: uint8 [H, W, 3].
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a PNG is written from uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            Image.fromarray(image).save(stream, format="PNG")
+        # mkstemp makes the file private; a sample sheet is to be readable as any other file of the run.
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        pathlib.Path(beside).unlink(missing_ok=True)
+        raise

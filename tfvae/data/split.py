@@ -1,0 +1,237 @@
+"""A split of a dataset and the batches drawn from it: by index from memory or files, or streamed from TFRecord."""
+
+import dataclasses
+import functools
+import hashlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.data import folder
+from tfvae.data.errors import DataError
+
+SHUFFLE_BUFFER = 10_000
+# The op's default of 4 leaves neighbours together: the means of batches of 64 spread 0.6 times as far as at random.
+SHUFFLE_ROUNDS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Where a split too large for memory streams from.
+
+    `examples` yields {"image": encoded bytes, "label": int} in a fixed order, `decode` makes {"image", "label"} of one,
+    `identity` tells this data from other data without reading it.
+    """
+
+    examples: tf.data.Dataset
+    decode: Any
+    identity: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """One split, cropped and resized.
+
+    Attributes:
+        dataset: name as the user gave it.
+        split: name of the split.
+        resolution: side in px.
+        num_images: N.
+        num_classes: number of labels; 0 for data without labels.
+        class_names: their names; empty without labels.
+        images: uint8 [N, resolution, resolution, 3]; None where the split streams.
+        labels: int32 [N], zeros without labels; None where the split streams from TFRecord.
+        factors: further arrays [N, ...] by name, what else is known of each image; empty where the split streams.
+        files: list of paths, where the split streams from image files.
+        records: where the split streams from TFRecord.
+    """
+
+    dataset: str
+    split: str
+    resolution: int
+    num_images: int
+    num_classes: int
+    class_names: tuple[str, ...]
+    images: np.ndarray | None
+    labels: np.ndarray | None
+    factors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    files: list | None = None
+    records: Records | None = None
+
+    @property
+    def streaming(self):
+        """Whether images are read while training instead of held in memory."""
+        return self.images is None
+
+    @functools.cached_property
+    def fingerprint(self):
+        """SHA-256 (hex) of pixels and labels, a key for caches; of names, sizes and times where the split streams."""
+        digest = hashlib.sha256(f"{self.num_images} {self.resolution} {self.num_classes}".encode())
+        if self.images is not None:
+            digest.update(np.ascontiguousarray(self.images))
+        elif self.files is not None:
+            for file in self.files:
+                digest.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+        else:
+            digest.update(self.records.identity.encode())
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels))
+        return digest.hexdigest()
+
+    def batches(self, global_batch_size, seed, first_step=0, worker=0, num_workers=1, local_replicas=1):
+        """Endless training batches of one worker, made for `strategy.distribute_datasets_from_function`.
+
+        Element k is for step `first_step + k // local_replicas`, local replica `k % local_replicas`, and holds its
+        share of the global batch. The global batch of a step depends on (data, seed, step) alone, so neither resuming
+        nor another number of workers or replicas changes what is seen. Every epoch visits each image once; batches run
+        on across its end.
+
+        Images in memory or in files are taken by a random index shuffle: any step is reached at once. TFRecord is read
+        in file order through a seeded buffer of `SHUFFLE_BUFFER` images, and `first_step` skips, undecoded, what lies
+        before it in its epoch: the same stream again, but a start that takes time.
+
+        Args:
+            global_batch_size: images a step over all replicas of all workers.
+            seed: whole number; another seed, another order.
+            first_step: step to begin at.
+            worker: number of this worker, below `num_workers`.
+            num_workers: processes that share a step.
+            local_replicas: replicas of this worker, the same for all workers.
+
+        Returns:
+            tf.data.Dataset of {"image": uint8 [b, resolution, resolution, 3], "label": int32 [b]} with
+            b = global_batch_size / (num_workers * local_replicas).
+
+        Raises:
+            DataError: the batch does not divide over the replicas.
+        """
+        replicas = num_workers * local_replicas
+        if global_batch_size < 1 or global_batch_size % replicas:
+            raise DataError(
+                f"batch size {global_batch_size} does not divide over {replicas} replicas ({num_workers} workers x "
+                f"{local_replicas}): give a multiple of {replicas}"
+            )
+        if not 0 <= worker < num_workers:
+            raise DataError(f"worker {worker} of {num_workers}: expected 0 to {num_workers - 1}")
+        batch_size = global_batch_size // replicas
+        if self.records is not None:
+            share = local_replicas * batch_size
+            examples = self._shuffled_records(seed, first_step * global_batch_size)
+            if num_workers > 1:
+                examples = examples.enumerate().filter(lambda place, _: place // share % num_workers == worker)
+                examples = examples.map(lambda _, example: example)
+            dataset = self._decoded(examples).batch(batch_size, drop_remainder=True)
+        else:
+
+            def batch(element):
+                step = first_step + element // local_replicas
+                replica = worker * local_replicas + element % local_replicas
+                start = step * global_batch_size + replica * batch_size
+                position = start + tf.range(batch_size, dtype=tf.int64)
+                return self._take(self._shuffled_indices(position, seed), batch_size)
+
+            dataset = tf.data.Dataset.counter(dtype=tf.int64)
+            dataset = dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def in_order(self, batch_size):
+        """Every image once, in the split's own order.
+
+        Args:
+            batch_size: images a batch; the last one may be smaller.
+
+        Returns:
+            finite tf.data.Dataset of {"image": uint8 [b, resolution, resolution, 3], "label": int32 [b]}.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch size {batch_size}: expected 1 or more")
+        if self.records is not None:
+            dataset = self._decoded(self.records.examples).batch(batch_size)
+        else:
+
+            def batch(start):
+                return self._take(tf.range(start, tf.minimum(start + batch_size, self.num_images)), None)
+
+            dataset = tf.data.Dataset.range(0, self.num_images, batch_size)
+            dataset = dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def _shuffled_indices(self, position, seed):
+        """Image at each place of the endless stream: epoch e is a permutation of its own, seeded by (seed, e).
+
+        Args:
+            position: int64 [b], >= 0.
+            seed: whole number.
+
+        Returns:
+            int64 [b] in [0, num_images).
+        """
+        epoch, index = position // self.num_images, position % self.num_images
+        # The op wants every argument as a vector: broadcasting fails.
+        last = tf.fill(tf.shape(epoch), tf.constant(self.num_images - 1, tf.int64))
+        return tf.raw_ops.RandomIndexShuffle(
+            index=index, seed=_epoch_words(seed, epoch), max_index=last, rounds=SHUFFLE_ROUNDS
+        )
+
+    @functools.cached_property
+    def _resident(self):
+        # Eager tensors are captured by a dataset's functions as inputs. A NumPy array would be copied into the graph,
+        # which is slow and may not exceed 2 GB. `init_scope`: the caller may be tracing a function.
+        with tf.init_scope(), tf.device("CPU:0"):
+            pixels = tf.constant([str(file) for file in self.files]) if self.streaming else tf.constant(self.images)
+            return pixels, tf.constant(self.labels)
+
+    def _take(self, index, batch_size):
+        source, labels = self._resident
+        image = tf.gather(source, index)
+        if self.streaming:
+            read = functools.partial(_read_files, resolution=self.resolution)
+            image = tf.numpy_function(read, [image], tf.uint8)
+            image = tf.ensure_shape(image, [batch_size, self.resolution, self.resolution, 3])
+        return {"image": image, "label": tf.gather(labels, index)}
+
+    def _shuffled_records(self, seed, position):
+        """Encoded examples from a place of the endless stream on."""
+        first_epoch, skipped = divmod(position, self.num_images)
+
+        def shuffled(epoch):
+            order = _epoch_words(seed, epoch[None])[0, 0]
+            return self.records.examples.shuffle(SHUFFLE_BUFFER, seed=order, reshuffle_each_iteration=False)
+
+        return tf.data.Dataset.counter(first_epoch, dtype=tf.int64).flat_map(shuffled).skip(skipped)
+
+    def _decoded(self, examples):
+        return examples.map(self.records.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _mix(word):
+    """SplitMix64's output function (Steele et al., OOPSLA 2014): every bit of the result depends on every bit given."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        word = (word ^ tf.bitwise.right_shift(word, tf.constant(shift, tf.uint64))) * tf.constant(factor, tf.uint64)
+    return word ^ tf.bitwise.right_shift(word, tf.constant(31, tf.uint64))
+
+
+def _epoch_words(seed, epoch):
+    """Three words of 32 bits for the order of an epoch.
+
+    Hashed, for RandomIndexShuffle takes them as its cipher's first round keys as they are: with (seed, epoch, 0) there
+    were 256 different orders of 50,000 images at most, and the places of an image in two epochs correlated by 0.7.
+
+    Args:
+        seed: whole number of up to 64 bits.
+        epoch: int64 [n].
+
+    Returns:
+        int64 [n, 3] in [0, 2**32).
+    """
+    step = tf.constant(0x9E3779B97F4A7C15, tf.uint64)
+    first = _mix(_mix(tf.constant(seed & 0xFFFFFFFFFFFFFFFF, tf.uint64) + step) + tf.cast(epoch, tf.uint64) * step)
+    second = _mix(first + step)
+    half = tf.constant(32, tf.uint64)
+    words = [tf.bitwise.right_shift(word, half) for word in (first, second, tf.bitwise.left_shift(first, half))]
+    return tf.cast(tf.stack(words, axis=1), tf.int64)
+
+
+def _read_files(files, resolution):
+    return np.stack([folder.read_image(file, resolution) for file in files])

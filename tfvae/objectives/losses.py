@@ -1,0 +1,92 @@
+"""Losses as pure functions: one float32 value an example, [B]; no averages, no networks.
+
+Logits are unbounded float32 [B]; `real` are of images of the data, `fake` of the generator's.
+"""
+
+import math
+
+import tensorflow as tf
+
+
+def vanilla_discriminator(real, fake):
+    """-ln D(x) - ln(1 - D(G(z))), D = sigmoid(logit) (the paper, section 3; Goodfellow et al., arXiv 1406.2661).
+
+    From logits: from a sigmoid's output it saturates, and the gradient is lost.
+    """
+    return tf.nn.softplus(-real) + tf.nn.softplus(fake)
+
+
+def vanilla_generator(fake):
+    """-ln D(G(z)), the non-saturating form (the paper, section 3)."""
+    return tf.nn.softplus(-fake)
+
+
+def hinge_discriminator(real, fake):
+    """max(0, 1 - x) + max(0, 1 + y) of the logits x, y of real and fake (Geometric GAN, arXiv 1705.02894; BigGAN)."""
+    return tf.nn.relu(1.0 - real) + tf.nn.relu(1.0 + fake)
+
+
+def least_squares_discriminator(real, fake):
+    """((x - 1)^2 + y^2) / 2 (LSGAN, arXiv 1611.04076, equation 9)."""
+    return 0.5 * (tf.square(real - 1.0) + tf.square(fake))
+
+
+def least_squares_generator(fake):
+    """(y - 1)^2 / 2 (LSGAN, arXiv 1611.04076, equation 9)."""
+    return 0.5 * tf.square(fake - 1.0)
+
+
+def wasserstein_discriminator(real, fake):
+    """y - x, without its gradient penalty (WGAN, arXiv 1701.07875)."""
+    return fake - real
+
+
+def negative_logit_generator(fake):
+    """-y: the generator's loss beside the hinge and the Wasserstein discriminator."""
+    return -fake
+
+
+ADVERSARIAL = {
+    "vanilla": (vanilla_discriminator, vanilla_generator),
+    "hinge": (hinge_discriminator, negative_logit_generator),
+    "least_squares": (least_squares_discriminator, least_squares_generator),
+    "wasserstein": (wasserstein_discriminator, negative_logit_generator),
+}
+
+
+def gradient_penalty(gradient):
+    """(|gradient| - 1)^2 of the discriminator's gradient by its picture (WGAN-GP, arXiv 1704.00028, equation 3).
+
+    Args:
+        gradient: float32 [B, H, W, C].
+    """
+    # The small number keeps the square root's own gradient finite at 0.
+    norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), [1, 2, 3]) + 1e-12)
+    return tf.square(norm - 1.0)
+
+
+def squared_error(image, reconstruction):
+    """Squared error summed over pixels and channels: two float [B, H, W, C] -> [B]."""
+    return tf.reduce_sum(tf.math.squared_difference(image, reconstruction), [1, 2, 3])
+
+
+def gaussian_negative_log_likelihood(squared_error_sum, num_values, log_sigma):
+    """-ln N(x; reconstruction, sigma^2 I) with one sigma for all (sigma-VAE, Rybkin et al., arXiv 2006.13202).
+
+    Args:
+        squared_error_sum: [B]. num_values: H x W x C. log_sigma: scalar.
+    """
+    constant = num_values * (log_sigma + 0.5 * math.log(2.0 * math.pi))
+    return constant + 0.5 * squared_error_sum * tf.exp(-2.0 * log_sigma)
+
+
+def kl_divergence(mean, log_variance):
+    """KL(N(mean, variance) || N(0, 1)), one value a dimension: two [B, Z] -> [B, Z] (Kingma and Welling, appendix B)."""
+    return 0.5 * (tf.exp(log_variance) + tf.square(mean) - 1.0 - log_variance)
+
+
+def orthogonal_penalty(kernel):
+    """Squared Frobenius norm of W^T W with its diagonal set to 0 (BigGAN, equation 3): a scalar."""
+    matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
+    gram = tf.matmul(matrix, matrix, transpose_a=True)
+    return tf.reduce_sum(tf.square(tf.linalg.set_diag(gram, tf.zeros(tf.shape(gram)[0]))))

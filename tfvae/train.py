@@ -1,0 +1,144 @@
+"""Trains one model: a GAN or a VAE, made of BigGAN's or BigGAN-deep's two networks.
+
+python -m tfvae.train --flagfile=configs/quick/shapes_gan.cfg --model_dir=runs/shapes_gan
+
+The same command again resumes a run that was cut short. Lengths count in images seen: real images that entered the
+discriminator or the encoder.
+"""
+
+import itertools
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from tfvae import callbacks, config, experiment
+from tfvae.data import pipeline
+from tfvae.networks import layers
+
+STARTED = time.monotonic()
+
+config.define_flags()
+DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print networks, parameters, FLOPs and memory, then stop.")
+OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Delete the run in --model_dir and start anew.")
+
+
+def main(argv):
+    with config.user_errors():
+        settings = config.Config.from_flags()
+        if not settings.model_dir and not DRY_RUN.value:
+            raise ValueError("--model_dir is missing: expected the folder of the run, such as --model_dir=runs/first.")
+        strategy = experiment.make_strategy(settings)
+        split = pipeline.load(
+            settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution, streaming=settings.streaming
+        )
+        settings = settings.resolve(split)
+        if DRY_RUN.value:
+            print(summary(settings, split.num_classes if settings.conditional else 0))
+            return
+        worker, num_workers = experiment.worker_of(strategy)
+        directory = experiment.RunDirectory(settings.model_dir)
+        if worker == 0:
+            directory.begin(settings, split, OVERWRITE.value)
+        with strategy.scope():
+            model = experiment.make_objective(settings, split.num_classes)
+    train(settings, strategy, split, directory, model, worker, num_workers)
+
+
+def train(settings, strategy, split, directory, model, worker=0, num_workers=1):
+    """Trains `model` from its newest checkpoint to `settings.train_images`.
+
+    Args:
+        settings: resolved `Config`. strategy: of `experiment.make_strategy`. split: the training data.
+        directory: `experiment.RunDirectory`. model: the compiled objective. worker, num_workers: this process of how many.
+
+    Raises:
+        UserError: no readable checkpoint, a loss that is not finite, no space for a checkpoint.
+    """
+    restored = experiment.restore_newest(directory, model)
+    total = settings.total_steps * model.images_per_step
+    print(
+        f"{settings.objective} of {settings.architecture}, {settings.dataset} at {settings.resolution} px, "
+        f"{split.num_images:,} images; {total:,} images to see = {total / split.num_images:.1f} epochs = "
+        f"{settings.total_steps:,} steps on {strategy.num_replicas_in_sync} replica(s)"
+        + (f"; resumed at {model.images_seen:,}" if restored else ""),
+        flush=True,
+    )
+    remaining = settings.total_steps - int(model.step.numpy())
+    if remaining <= 0:
+        print(f"Finished already: {model.images_seen:,} images seen. A larger --train_images goes on.")
+        return
+    local_replicas = strategy.num_replicas_in_sync // num_workers
+
+    def batches(context):
+        first = int(model.step.numpy()) * model.batches_per_step
+        return split.batches(settings.batch_size, settings.seed, first, worker, num_workers, local_replicas)
+
+    dataset = strategy.distribute_datasets_from_function(batches)
+    data = first_images(split, experiment.STATISTICS_IMAGES)
+    checkpoints = callbacks.Checkpoints(settings, directory, data, worker == 0, num_workers - 1)
+    listeners = [callbacks.Finite(directory), checkpoints]
+    if worker == 0:
+        writer = tf.summary.create_file_writer(str(directory.logs))
+        listeners = [
+            callbacks.Finite(directory),
+            callbacks.Progress(settings, split.num_images),
+            callbacks.Metrics(settings, directory, writer),
+            callbacks.Sheets(settings, directory, writer, data),
+            checkpoints,
+        ]
+    model.fit(dataset, steps_per_epoch=remaining, epochs=1, shuffle=False, verbose=0, callbacks=listeners)
+    if checkpoints.signal is None:
+        print(f"Done: {model.images_seen:,} images seen. Sheets: {directory.samples}  Curves: tensorboard --logdir {directory.logs}")
+    else:
+        print(f"Stopped at {model.images_seen:,} images, saved. The same command goes on from there.")
+
+
+def first_images(split, number):
+    """The first images of a split and their labels, as arrays: uint8 [n, R, R, 3], int32 [n]."""
+    if split.images is not None:
+        return split.images[:number], split.labels[:number]
+    batches = list(itertools.islice(split.in_order(64).as_numpy_iterator(), -(-number // 64)))
+    return tuple(np.concatenate([batch[key] for batch in batches])[:number] for key in ("image", "label"))
+
+
+def summary(settings, num_classes):
+    """Networks, parameters, FLOPs an image and memory, as text."""
+    lines = [f"{settings.objective} of {settings.architecture} at {settings.resolution} px, ch {settings.base_channels}"]
+    parameters, kept = 0, 0
+    # Zeros: the first values do not matter here, and orthogonal ones take a while.
+    for make, inputs in (
+        (experiment.make_generator, [tf.TensorSpec([1, settings.latent_dim]), tf.TensorSpec([1], tf.int32)]),
+        (experiment.make_discriminator, [tf.TensorSpec([1, *[settings.resolution] * 2, 3]), tf.TensorSpec([1], tf.int32)]),
+    ):
+        network = make(settings, num_classes, initializer="zeros")
+        graph = tf.function(network).get_concrete_function(*inputs[: 2 if network.num_classes else 1], training=True).graph
+        sizes = [t.shape.num_elements() * t.dtype.size for op in graph.get_operations() for t in op.outputs if kept_type(op)]
+        number = sum(w.shape.num_elements() for w in (v.value for v in network.trainable_variables))
+        role = "generator" if make is experiment.make_generator else "discriminator"
+        if settings.objective == "vae":
+            role = {"generator": "decoder", "discriminator": "encoder"}[role]
+        lines += [
+            "",
+            f"{role}: {number:,} trainable parameters, {layers.flops_per_image(network) / 1e9:.3f} GFLOP an image forward",
+        ]
+        lines += [f"  {block.name:<28} {type(block).__name__}" for block in network.layers]
+        parameters += number * (5 if role in ("generator", "decoder") else 4)
+        kept += sum(sizes)
+    batch = settings.batch_size * (2 if settings.objective == "gan" else 1)
+    lines += [
+        "",
+        f"memory: about {parameters * 4 / 1e6:,.0f} MB for weights, gradients, two Adam moments and the EMA, and about "
+        f"{kept * batch / 1e6:,.0f} MB for what the backward pass keeps of {batch} pictures",
+    ]
+    return "\n".join(lines)
+
+
+def kept_type(op):
+    """Whether an operation's results are kept for the backward pass: an estimate."""
+    return op.type in ("Conv2D", "Conv2DBackpropInput", "FusedBatchNormV3", "Relu", "LeakyRelu", "AddV2", "Mul")
+
+
+if __name__ == "__main__":
+    config.run_command(main)
