@@ -14,6 +14,12 @@ tf.config.set_logical_device_configuration(
 )
 
 
+@pytest.fixture(scope="session")
+def two_replicas():
+    """One for all tests: a second MirroredStrategy in a process numbers its collectives anew and mixes them up."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture(autouse=True)
 def float32_policy():
     """Leaves no test with another one's precision."""

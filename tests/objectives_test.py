@@ -1,5 +1,6 @@
 """Objectives: one global batch gives one step, however many replicas share it; the losses act on the right weights."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,8 +11,6 @@ from tfvae.config import Config
 
 def train(settings, split, strategy, steps):
     """Trains from the seed and returns the objective."""
-    import keras
-
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         model = experiment.make_objective(settings, split.num_classes)
@@ -34,13 +33,17 @@ CASES = {
         flip=True,
     ),
     "vae": dict(
-        objective="vae", decoder_variance="learned", kl_warmup_images=100, gradient_clip_value=0.1, architecture="biggan_deep"
+        objective="vae",
+        decoder_variance="learned",
+        kl_warmup_images=100,
+        gradient_clip_value=0.1,
+        architecture="biggan_deep",
     ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_replicas_equal_one_after_three_steps(case, make_split, tiny_flags):
+def test_two_replicas_equal_one_after_three_steps(case, make_split, tiny_flags, two_replicas):
     split = make_split(num_classes=3)
     # SGD: Adam's first steps are the gradient's sign, which turns the last digit of a gradient near 0 into a whole step.
     settings = Config(
@@ -49,7 +52,7 @@ def test_two_replicas_equal_one_after_three_steps(case, make_split, tiny_flags):
         | CASES[case]
     ).resolve(split)
     one = train(settings, split, tf.distribute.get_strategy(), 3)
-    two = train(settings, split, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), 3)
+    two = train(settings, split, two_replicas, 3)
     assert int(one.step.numpy()) == int(two.step.numpy()) == 3
     for network in ("generator", "discriminator", "ema_generator"):
         for a, b in zip(getattr(one, network).weights, getattr(two, network).weights):

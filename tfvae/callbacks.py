@@ -76,7 +76,9 @@ class Progress(keras.callbacks.Callback):
         if now - self.last_time < self.every_seconds and seen < self.total:
             return
         speed = (seen - self.last_images) / max(now - self.last_time, 1e-9)
-        losses = "  ".join(f"{k} {v:.4g}" for k, v in logs.items() if "loss" in k or k in ("squared_error", "kl_divergence"))
+        losses = "  ".join(
+            f"{k} {v:.4g}" for k, v in logs.items() if "loss" in k or k in ("squared_error", "kl_divergence")
+        )
         print(
             f"{seen:>11,} / {self.total:,} images  epoch {seen / self.num_images:.2f}  {speed:,.0f} images/s  "
             f"{duration((self.total - seen) / speed)} left  {losses}",
@@ -164,9 +166,10 @@ class Sheets(keras.callbacks.Callback):
         seen = self.model.images_seen
         experiment.refresh_ema_statistics(self.model, *self.data)
         size = (self.model.generator.latent_dim, self.model.generator.num_classes)
+        samples = sheets.class_rows if size[1] else sheets.grid
         pictures = {
-            "samples_ema": sheets.grid(self.ema, *size, seed=self.config.seed),
-            "samples_raw": sheets.grid(self.raw, *size, seed=self.config.seed),
+            "samples_ema": samples(self.ema, *size, seed=self.config.seed),
+            "samples_raw": samples(self.raw, *size, seed=self.config.seed),
             "interpolations": sheets.interpolations(self.ema, *size, seed=self.config.seed),
         }
         if self.encode:

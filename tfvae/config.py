@@ -61,17 +61,20 @@ class Config:
     model_dir: str = _flag("", "Folder of the run: config.json, checkpoints, logs, samples, metrics.jsonl.", free=True)
 
     dataset: str = _flag("shapes", "cifar10, lfw, shapes, folder:PATH, or the name of another TFDS image dataset.")
-    data_dir: typing.Optional[str] = _flag(
-        None, "Folder of prepared TFDS data, or the one that holds lfw-deepfunneled.tgz. Default: TFDS's own.", free=True
+    data_dir: str | None = _flag(
+        None,
+        "Folder of prepared TFDS data, or the one that holds lfw-deepfunneled.tgz. Default: TFDS's own.",
+        free=True,
     )
-    resolution: typing.Optional[int] = _flag(
+    resolution: int | None = _flag(
         None, f"Pixels a side: {', '.join(map(str, tables.GENERATOR_MULTIPLIERS))}. Default: the dataset's own."
     )
-    conditional: typing.Optional[bool] = _flag(
-        None, "Give the labels to the generator and the discriminator (not to the encoder). Default: where there are labels."
+    conditional: bool | None = _flag(
+        None,
+        "Give the labels to the generator and the discriminator (not to the encoder). Default: where there are labels.",
     )
     flip: bool = _flag(False, "Mirror half of the real images left to right.")
-    streaming: typing.Optional[bool] = _flag(
+    streaming: bool | None = _flag(
         None, "Read images from disk while training, not from memory. Default: by their size.", free=True
     )
 
@@ -79,20 +82,28 @@ class Config:
     architecture: str = _flag("biggan", "Networks.", ARCHITECTURES)
     base_channels: int = _flag(64, "Width: the paper's ch.", minimum=1)
     latent_dim: int = _flag(128, "Length of the latent.", minimum=1)
-    blocks_per_stage: typing.Optional[int] = _flag(
+    blocks_per_stage: int | None = _flag(
         None, "Residual blocks a stage. Default: 1 for biggan, 2 for biggan_deep (3 and 6 blocks at 32 px).", minimum=1
     )
-    channel_multipliers: tuple[int, ...] = _flag((), "Widths of the generator's stages in units of ch. Default: the table's.")
+    channel_multipliers: tuple[int, ...] = _flag(
+        (), "Widths of the generator's stages in units of ch. Default: the table's."
+    )
     attention_resolution: int = _flag(64, "Side after whose stage the non-local block stands; 0: none.", minimum=0)
     shared_embedding_dim: int = _flag(128, "Length of the class embedding that the generator's norms share.", minimum=1)
     spectral_norm: bool = _flag(False, "Divide every kernel by its largest singular value.")
     activation: str = _flag("relu", "Non-linearity.", ("relu", "leaky_relu"))
     leaky_relu_slope: float = _flag(0.2, "Slope of leaky_relu for negative inputs.", minimum=0)
-    initializer: str = _flag("orthogonal", "First values of the kernels, any of Keras' by name: orthogonal, glorot_uniform, …")
+    initializer: str = _flag(
+        "orthogonal", "First values of the kernels, any of Keras' by name: orthogonal, glorot_uniform, …"
+    )
 
     loss: str = _flag("vanilla", "GAN: adversarial loss.", tuple(losses.ADVERSARIAL))
-    discriminator_steps: int = _flag(1, "GAN: discriminator steps a generator step, each on its own real batch.", minimum=1)
-    gradient_penalty: float = _flag(0.0, "GAN: weight of the gradient penalty; 10 is usual with wasserstein.", minimum=0)
+    discriminator_steps: int = _flag(
+        1, "GAN: discriminator steps a generator step, each on its own real batch.", minimum=1
+    )
+    gradient_penalty: float = _flag(
+        0.0, "GAN: weight of the gradient penalty; 10 is usual with wasserstein.", minimum=0
+    )
     augment: tuple[str, ...] = _flag((), f"GAN: DiffAugment policies, some of {','.join(augment.POLICIES)}.")
     kl_weight: float = _flag(1.0, "VAE: weight of the KL divergence beside the squared error in [-1, 1].", minimum=0)
     kl_warmup_images: int = _flag(0, "VAE: images over which the KL's weight rises from 0.", minimum=0)
@@ -103,8 +114,8 @@ class Config:
     discriminator_learning_rate: float = _flag(2e-4, "Learning rate of the discriminator or encoder.", minimum=0)
     beta_1: float = _flag(0.5, "Adam's first moment decay, or SGD's momentum.", minimum=0)
     beta_2: float = _flag(0.999, "Adam's second moment decay.", minimum=0)
-    discriminator_beta_1: typing.Optional[float] = _flag(None, "beta_1 of the discriminator or encoder. Default: beta_1.")
-    discriminator_beta_2: typing.Optional[float] = _flag(None, "beta_2 of the discriminator or encoder. Default: beta_2.")
+    discriminator_beta_1: float | None = _flag(None, "beta_1 of the discriminator or encoder. Default: beta_1.")
+    discriminator_beta_2: float | None = _flag(None, "beta_2 of the discriminator or encoder. Default: beta_2.")
     learning_rate_decay_images: int = _flag(0, "Learning rates fall to 0 over the last so many images.", minimum=0)
     weight_decay: float = _flag(0.0, "L2 penalty, added to the gradients.", minimum=0)
     orthogonal_regularization: float = _flag(0.0, "Weight of BigGAN's orthogonal regulariser (1e-4 there).", minimum=0)

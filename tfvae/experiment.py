@@ -42,7 +42,9 @@ def make_strategy(config):
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    mirrored = config.strategy == "mirrored" or (config.strategy == "auto" and max(len(gpus), config.virtual_devices) > 1)
+    mirrored = config.strategy == "mirrored" or (
+        config.strategy == "auto" and max(len(gpus), config.virtual_devices) > 1
+    )
     if config.strategy == "multi_worker":
         if not os.environ.get("TF_CONFIG"):
             raise ValueError(
@@ -125,7 +127,9 @@ def make_objective(config, num_classes):
     """
     num_classes = num_classes if config.conditional else 0
     generator, discriminator = make_generator(config, num_classes), make_discriminator(config, num_classes)
-    ema_generator = make_generator(config, num_classes, initializer="zeros")  # a copy of the generator's weights follows
+    ema_generator = make_generator(
+        config, num_classes, initializer="zeros"
+    )  # a copy of the generator's weights follows
     shared = dict(
         to_model_range=images.to_model_range,
         global_batch_size=config.batch_size,
@@ -231,13 +235,17 @@ class RunDirectory:
             UserError: no run is there, or its config.json is not one of this version's.
         """
         if not self.config_file.is_file():
-            raise UserError(f"{self.path} holds no model: expected {self.config_file}. Train one with python -m tfvae.train.")
+            raise UserError(
+                f"{self.path} holds no model: expected {self.config_file}. Train one with python -m tfvae.train."
+            )
         try:
             record = json.loads(self.config_file.read_text())
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in record["flags"].items()}
             return Config(**values | {"model_dir": str(self.path)}), record["data"]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.config_file} cannot be read ({error}): expected the file that tfvae.train wrote.") from error
+            raise UserError(
+                f"{self.config_file} cannot be read ({error}): expected the file that tfvae.train wrote."
+            ) from error
 
     def begin(self, config, split, overwrite):
         """Writes config.json, or checks that the run that is there has the same flags.
@@ -261,13 +269,19 @@ class RunDirectory:
                 if not field.metadata["free"] and getattr(old, field.name) != getattr(config, field.name)
             ]
             if config.learning_rate_decay_images and old.train_images != config.train_images:
-                changed.append(f"--train_images was {old.train_images}, is {config.train_images} (the rates' decay ends there)")
+                changed.append(
+                    f"--train_images was {old.train_images}, is {config.train_images} (the rates' decay ends there)"
+                )
             if changed:
                 raise UserError(
                     f"{self.path} was made with other flags: {'; '.join(changed)}. Expected the same flags to resume it; give "
                     "another --model_dir, or --overwrite to delete it and start anew."
                 )
-        data = {"num_classes": split.num_classes, "class_names": list(split.class_names), "num_images": split.num_images}
+        data = {
+            "num_classes": split.num_classes,
+            "class_names": list(split.class_names),
+            "num_images": split.num_images,
+        }
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         record = {"flags": dataclasses.asdict(config), "data": data, "versions": versions}
         self.path.mkdir(parents=True, exist_ok=True)

@@ -78,24 +78,31 @@ def truncated(latent, truncation):
     return tf.cast(tf.math.ndtri(low + phi * (1.0 - 2.0 * low)), tf.float32).numpy()
 
 
-def labels(number, num_classes, columns):
+def row_labels(number, num_classes, columns):
     """One class a row of a sheet, in turn: int32 [number]; None without classes."""
     return (np.arange(number) // columns % num_classes).astype(np.int32) if num_classes else None
 
 
 def grid(generate, latent_dim, num_classes, seed=0, rows=8, columns=8):
-    """Unselected samples; with classes, one class a row: uint8 picture."""
-    if num_classes:
-        rows = min(num_classes, 16)
+    """Unselected samples, their classes drawn too: uint8 picture."""
     number = rows * columns
-    return images.sheet(generate(latents(number, latent_dim, seed), labels(number, num_classes, columns)), columns)
+    label = (
+        tf.random.stateless_uniform([number], [seed, 1], 0, num_classes, tf.int32, "philox") if num_classes else None
+    )
+    return images.sheet(generate(latents(number, latent_dim, seed), None if label is None else label.numpy()), columns)
+
+
+def class_rows(generate, latent_dim, num_classes, seed=0, columns=8, most_rows=20):
+    """Unselected samples, one class a row: uint8 picture."""
+    number = min(num_classes, most_rows) * columns
+    return images.sheet(generate(latents(number, latent_dim, seed), row_labels(number, num_classes, columns)), columns)
 
 
 def interpolations(generate, latent_dim, num_classes, seed=0, rows=8, columns=8):
     """Each row goes from one latent to another, within one class: uint8 picture."""
     ends = latents(2 * rows, latent_dim, seed)
     path = interpolate(ends[:rows], ends[rows:], columns).reshape(-1, latent_dim)
-    return images.sheet(generate(path, labels(rows * columns, num_classes, columns)), columns)
+    return images.sheet(generate(path, row_labels(rows * columns, num_classes, columns)), columns)
 
 
 def reconstructions(generate, encode, real, label=None, columns=8):
@@ -109,9 +116,11 @@ def reconstructions(generate, encode, real, label=None, columns=8):
     return images.sheet(np.concatenate(pairs), columns)
 
 
-def truncation_sweep(generate, latent_dim, num_classes, truncations=(0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0), seed=0, rows=8):
+def truncation_sweep(
+    generate, latent_dim, num_classes, truncations=(0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0), seed=0, rows=8
+):
     """The same latents at each truncation, one latent a row, least varied first: uint8 picture."""
     latent = latents(rows, latent_dim, seed)
     sweep = np.stack([truncated(latent, t) for t in truncations] + [latent], 1).reshape(-1, latent_dim)
     columns = len(truncations) + 1
-    return images.sheet(generate(sweep, labels(rows * columns, num_classes, columns)), columns)
+    return images.sheet(generate(sweep, row_labels(rows * columns, num_classes, columns)), columns)

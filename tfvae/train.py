@@ -90,7 +90,9 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1):
         ]
     model.fit(dataset, steps_per_epoch=remaining, epochs=1, shuffle=False, verbose=0, callbacks=listeners)
     if checkpoints.signal is None:
-        print(f"Done: {model.images_seen:,} images seen. Sheets: {directory.samples}  Curves: tensorboard --logdir {directory.logs}")
+        print(
+            f"Done: {model.images_seen:,} images seen. Sheets: {directory.samples}  Curves: tensorboard --logdir {directory.logs}"
+        )
     else:
         print(f"Stopped at {model.images_seen:,} images, saved. The same command goes on from there.")
 
@@ -105,16 +107,25 @@ def first_images(split, number):
 
 def summary(settings, num_classes):
     """Networks, parameters, FLOPs an image and memory, as text."""
-    lines = [f"{settings.objective} of {settings.architecture} at {settings.resolution} px, ch {settings.base_channels}"]
+    lines = [
+        f"{settings.objective} of {settings.architecture} at {settings.resolution} px, ch {settings.base_channels}"
+    ]
     parameters, kept = 0, 0
     # Zeros: the first values do not matter here, and orthogonal ones take a while.
     for make, inputs in (
         (experiment.make_generator, [tf.TensorSpec([1, settings.latent_dim]), tf.TensorSpec([1], tf.int32)]),
-        (experiment.make_discriminator, [tf.TensorSpec([1, *[settings.resolution] * 2, 3]), tf.TensorSpec([1], tf.int32)]),
+        (
+            experiment.make_discriminator,
+            [tf.TensorSpec([1, *[settings.resolution] * 2, 3]), tf.TensorSpec([1], tf.int32)],
+        ),
     ):
         network = make(settings, num_classes, initializer="zeros")
-        graph = tf.function(network).get_concrete_function(*inputs[: 2 if network.num_classes else 1], training=True).graph
-        sizes = [t.shape.num_elements() * t.dtype.size for op in graph.get_operations() for t in op.outputs if kept_type(op)]
+        graph = (
+            tf.function(network).get_concrete_function(*inputs[: 2 if network.num_classes else 1], training=True).graph
+        )
+        sizes = [
+            t.shape.num_elements() * t.dtype.size for op in graph.get_operations() for t in op.outputs if kept_type(op)
+        ]
         number = sum(w.shape.num_elements() for w in (v.value for v in network.trainable_variables))
         role = "generator" if make is experiment.make_generator else "discriminator"
         if settings.objective == "vae":

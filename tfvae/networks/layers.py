@@ -177,7 +177,14 @@ class BatchNorm(keras.layers.Layer):
     """
 
     def __init__(
-        self, channels, condition_dim=0, momentum=0.9, epsilon=1e-5, spectral_norm=False, initializer="orthogonal", **kwargs
+        self,
+        channels,
+        condition_dim=0,
+        momentum=0.9,
+        epsilon=1e-5,
+        spectral_norm=False,
+        initializer="orthogonal",
+        **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         self.channels, self.momentum, self.epsilon = channels, momentum, epsilon
@@ -207,7 +214,9 @@ class BatchNorm(keras.layers.Layer):
     def call(self, x, condition=None, training=False):
         x = tf.cast(x, self.compute_dtype)
         if self.gain is not None:
-            return self.normalize(x, tf.convert_to_tensor(self.gain.value), tf.convert_to_tensor(self.offset.value), training)
+            return self.normalize(
+                x, tf.convert_to_tensor(self.gain.value), tf.convert_to_tensor(self.offset.value), training
+            )
         x = self.normalize(x, tf.ones([self.channels]), tf.zeros([self.channels]), training)
         gain = 1.0 + self.gain_dense(condition, training=training)
         offset = self.offset_dense(condition, training=training)
@@ -240,17 +249,21 @@ class BatchNorm(keras.layers.Layer):
                 moving.assign(self.momentum * moving + (1.0 - self.momentum) * tf.stop_gradient(batch))
         return x
 
-    @staticmethod
-    def global_moments(x):
-        """Mean and biased variance [C] over all replicas, and the number of values a channel has."""
-        x = tf.cast(x, tf.float32)
+    def global_moments(self, x):
+        """Mean and biased variance [C] over all replicas, and the number of values a channel has.
+
+        One collective forward and so one backward. With two, their gradients' order could differ between replicas: they
+        would wait for each other for ever, or exchange each other's numbers.
+        """
         context = tf.distribute.get_replica_context()
-        count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
-        # Two passes, not E[x^2] - E[x]^2: that loses its digits when the mean is far from 0.
-        count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
-        mean = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(x, [0, 1, 2])) / count
-        deviations = tf.reduce_sum(tf.math.squared_difference(x, mean), [0, 1, 2])
-        return mean, context.all_reduce(tf.distribute.ReduceOp.SUM, deviations) / count, count
+        count = tf.size(x, tf.int64) // x.shape[-1] * context.num_replicas_in_sync
+        count = tf.cast(count, tf.float32)
+        # E[d^2] - E[d]^2 loses its digits when E[d] is large, so d is the distance from about where the mean is.
+        shift = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean.value))
+        distance = tf.cast(x, tf.float32) - shift
+        sums = tf.stack([tf.reduce_sum(distance, [0, 1, 2]), tf.reduce_sum(tf.square(distance), [0, 1, 2])])
+        mean, mean_of_squares = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.SUM, sums) / count)
+        return shift + mean, tf.nn.relu(mean_of_squares - tf.square(mean)), count
 
 
 class NonLocalBlock(keras.layers.Layer):
@@ -269,9 +282,7 @@ class NonLocalBlock(keras.layers.Layer):
         self.key = Conv2D(channels, channels // 8, **conv)
         self.value = Conv2D(channels, channels // 2, **conv)
         self.output_conv = Conv2D(channels // 2, channels, **conv)
-        self.gain = self.add_weight(
-            name="gain", shape=(), initializer="zeros", aggregation=AGGREGATION, autocast=False
-        )
+        self.gain = self.add_weight(name="gain", shape=(), initializer="zeros", aggregation=AGGREGATION, autocast=False)
         self.built = True
 
     def call(self, x, training=False):

@@ -25,7 +25,9 @@ class GAN(Objective):
         ValueError: an unknown loss or policy, or no discriminator step.
     """
 
-    def __init__(self, *args, loss="vanilla", discriminator_steps=1, gradient_penalty=0.0, augment_policies=(), **kwargs):
+    def __init__(
+        self, *args, loss="vanilla", discriminator_steps=1, gradient_penalty=0.0, augment_policies=(), **kwargs
+    ):
         if loss not in losses.ADVERSARIAL:
             raise ValueError(f"--loss={loss}: expected one of {', '.join(losses.ADVERSARIAL)}.")
         unknown = [name for name in augment_policies if name not in augment.POLICIES]
@@ -59,7 +61,9 @@ class GAN(Objective):
         fake_label = self.labels(stream + LABEL)
         fake = self.generator(self.normal(stream + LATENT, self.generator.latent_dim), fake_label, training=True)
         # One pass over both: half the calls, and one power iteration a step.
-        images = tf.concat([self.augmented(real, stream + REAL_AUGMENT), self.augmented(fake, stream + FAKE_AUGMENT)], 0)
+        images = tf.concat(
+            [self.augmented(real, stream + REAL_AUGMENT), self.augmented(fake, stream + FAKE_AUGMENT)], 0
+        )
         label = None if real_label is None else tf.concat([real_label, fake_label], 0)
         logs = {}
         with tf.GradientTape() as tape:

@@ -85,7 +85,9 @@ class Objective(keras.Model):
         self.ema_decay, self.ema_start_images = ema_decay, ema_start_images
         self.gradient_clip_value, self.gradient_clip_norm = gradient_clip_value, gradient_clip_norm
         self.weight_decay, self.orthogonal_regularization = weight_decay, orthogonal_regularization
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+        self.step = tf.Variable(
+            0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
         for average, weight in zip(ema_generator.weights, generator.weights):
             average.assign(weight)
         self.built = True

@@ -1,0 +1,31 @@
+"""Installs tfvae: `pip install .`, with extras `cuda` (GPU libraries), `serving` (TF Serving's protocol) and `dev` (tests)."""
+
+from setuptools import find_packages, setup
+
+TENSORFLOW = "2.21"
+
+setup(
+    name="tfvae",
+    version="0.1.0",
+    description="GAN or VAE: what the training objective does to a generator's variety, on BigGAN's networks",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["tfvae", "tfvae.*"]),
+    install_requires=[
+        # Custom train steps under tf.distribute lean on what this pair does inside; other versions are not tested.
+        f"tensorflow=={TENSORFLOW}.*",
+        "keras>=3.12,<4",
+        "tensorboard>=2.20",
+        "tensorflow-datasets>=4.9.9,<5",
+        "importlib_resources",  # tensorflow-datasets imports it and does not declare it
+        "absl-py>=2",
+        "numpy>=2",
+        "pillow>=10",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
+        "serving": [f"tensorflow-serving-api=={TENSORFLOW}.*"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
+    },
+)

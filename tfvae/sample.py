@@ -1,0 +1,97 @@
+"""Draws sheets to look at from a trained model: PNG files.
+
+python -m tfvae.sample --model_dir=runs/shapes_gan
+
+Everything is fixed by --seed: the same command draws the same pictures.
+"""
+
+import pathlib
+
+from absl import flags
+
+from tfvae import config, experiment, sheets
+from tfvae.data import images, pipeline
+
+KINDS = {
+    "grid": "unselected samples",
+    "classes": "unselected samples, one row a class",
+    "interpolations": "from one latent to another",
+    "truncation": "the same latents, from little to full variety",
+    "reconstructions": "images kept out of training above the VAE's reconstructions",
+}
+HELD_OUT = {"cifar10": "test", "shapes": "test", "lfw": "validation"}
+
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
+OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the sheets go. Default: sheets/ in the model's folder.")
+SHEETS = flags.DEFINE_list(
+    "sheets",
+    [],
+    f"Which: {'; '.join(f'{name} ({what})' for name, what in KINDS.items())}. Default: all that the model has.",
+)
+EMA = flags.DEFINE_boolean("ema", True, "Draw with the moving average of the weights; --noema: with the last weights.")
+SEED = flags.DEFINE_integer("seed", 0, "Of latents and classes.", lower_bound=0)
+ROWS = flags.DEFINE_integer("rows", 8, "Rows of a sheet (classes: as many as there are, 20 at most).", lower_bound=1)
+COLUMNS = flags.DEFINE_integer("columns", 8, "Pictures a row.", lower_bound=1)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Where reconstructions take real images. Default: as in training.")
+OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace sheets that are there.")
+
+
+def main(argv):
+    with config.user_errors():
+        if not MODEL_DIR.value:
+            raise ValueError("--model_dir is missing: expected the folder of a trained model, such as runs/shapes_gan.")
+        unknown = [name for name in SHEETS.value if name not in KINDS]
+        if unknown:
+            raise ValueError(f"--sheets={','.join(unknown)}: expected some of {', '.join(KINDS)}.")
+        settings, data, model = experiment.load(MODEL_DIR.value)
+        kinds = SHEETS.value or available(settings, model)
+        missing = [name for name in kinds if name not in available(settings, model)]
+        if missing:
+            raise ValueError(
+                f"--sheets={','.join(missing)}: {MODEL_DIR.value} cannot draw it (classes need labels, reconstructions a VAE). "
+                f"Expected some of {', '.join(available(settings, model))}."
+            )
+        folder = pathlib.Path(OUTPUT_DIR.value or pathlib.Path(MODEL_DIR.value) / "sheets")
+        files = {name: folder / f"{name}.png" for name in kinds}
+        there = [str(file) for file in files.values() if file.exists()]
+        if there and not OVERWRITE.value:
+            raise ValueError(f"{there[0]} exists: give another --output_dir, or --overwrite to replace it.")
+        split = None
+        if "reconstructions" in kinds:
+            split = pipeline.load(
+                settings.dataset,
+                HELD_OUT.get(settings.dataset, "train"),
+                data_dir=DATA_DIR.value or settings.data_dir,
+                resolution=settings.resolution,
+            )
+    for name, file in files.items():
+        images.write_png(file, draw(name, model, split))
+        print(f"{file}  ({KINDS[name]})", flush=True)
+
+
+def available(settings, model):
+    """The sheets that a model can draw."""
+    hidden = set() if model.generator.num_classes else {"classes"}
+    hidden |= set() if settings.objective == "vae" else {"reconstructions"}
+    return [name for name in KINDS if name not in hidden]
+
+
+def draw(name, model, split):
+    """One sheet, uint8 [H, W, 3]; `split`: real images for reconstructions."""
+    generator = model.ema_generator if EMA.value else model.generator
+    generate, size = sheets.drawer(generator), (generator.latent_dim, generator.num_classes)
+    if name == "grid":
+        return sheets.grid(generate, *size, SEED.value, ROWS.value, COLUMNS.value)
+    if name == "classes":
+        return sheets.class_rows(generate, *size, SEED.value, COLUMNS.value)
+    if name == "interpolations":
+        return sheets.interpolations(generate, *size, SEED.value, ROWS.value, COLUMNS.value)
+    if name == "truncation":
+        return sheets.truncation_sweep(generate, *size, seed=SEED.value, rows=ROWS.value)
+    batch = next(split.batches(max(1, ROWS.value // 2) * COLUMNS.value, SEED.value).as_numpy_iterator())
+    label = batch["label"] if size[1] else None
+    return sheets.reconstructions(generate, sheets.encoder_of(model), batch["image"], label, COLUMNS.value)
+
+
+if __name__ == "__main__":
+    config.run_command(main)
