@@ -118,8 +118,8 @@ class Metrics(keras.callbacks.Callback):
         now = time.monotonic()
         row = dict(logs)
         row["images_per_second"] = (seen - self.images) / max(now - self.time, 1e-9)
-        row["generator_learning_rate"] = float(self.model.generator_optimizer.learning_rate)
-        row["discriminator_learning_rate"] = float(self.model.discriminator_optimizer.learning_rate)
+        row["generator_learning_rate"] = float(self.model.generator_optimizer.learning_rate.numpy())
+        row["discriminator_learning_rate"] = float(self.model.discriminator_optimizer.learning_rate.numpy())
         self.time, self.images = now, seen
         with self.writer.as_default(step=seen):
             for name, value in row.items():

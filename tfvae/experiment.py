@@ -200,6 +200,9 @@ def refresh_ema_statistics(model, split_images, split_labels):
             model.ema_generator(latent, label, training=True)
 
         model.measure_statistics = measure
+    # From the generator's own, so that the result does not depend on when this was last done.
+    for average, own in zip(model.ema_generator.non_trainable_weights, model.generator.non_trainable_weights):
+        average.assign(own)
     rows = [slice(i, i + batch) for i in range(0, len(split_images) - batch + 1, batch)]
     layers.reestimate_statistics(
         model.ema_generator,
@@ -309,7 +312,12 @@ def restore_newest(directory, model):
         try:
             checkpoint.restore(prefix).assert_consumed()
             return prefix
-        except (tf.errors.OpError, AssertionError, ValueError, UnicodeDecodeError) as error:
+        except AssertionError as error:
+            raise UserError(
+                f"{prefix} holds other weights than this version's networks have. Expected a checkpoint of the same version; "
+                "--overwrite starts the run anew."
+            ) from error
+        except Exception as error:  # TensorFlow reports damage as IndexError, ValueError, OpError and others
             print(f"warning: checkpoint {prefix} cannot be read and is set aside: {' '.join(str(error).split())[:200]}")
             os.replace(index, f"{index}.damaged")
     if indices:

@@ -7,7 +7,7 @@ discriminator or the encoder.
 """
 
 import itertools
-import time
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -17,10 +17,10 @@ from tfvae import callbacks, config, experiment
 from tfvae.data import pipeline
 from tfvae.networks import layers
 
-STARTED = time.monotonic()
-
 config.define_flags()
 DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print networks, parameters, FLOPs and memory, then stop.")
+# Operations whose results the backward pass keeps: an estimate.
+KEPT = ("Conv2D", "Conv2DBackpropInput", "FusedBatchNormV3", "Relu", "LeakyRelu", "AddV2", "Mul")
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Delete the run in --model_dir and start anew.")
 
 
@@ -29,14 +29,16 @@ def main(argv):
         settings = config.Config.from_flags()
         if not settings.model_dir and not DRY_RUN.value:
             raise ValueError("--model_dir is missing: expected the folder of the run, such as --model_dir=runs/first.")
+        if DRY_RUN.value:
+            split = pipeline.describe(settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution)
+            settings = settings.resolve(split)
+            print(summary(settings, split.num_classes if settings.conditional else 0))
+            return
         strategy = experiment.make_strategy(settings)
         split = pipeline.load(
             settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution, streaming=settings.streaming
         )
         settings = settings.resolve(split)
-        if DRY_RUN.value:
-            print(summary(settings, split.num_classes if settings.conditional else 0))
-            return
         worker, num_workers = experiment.worker_of(strategy)
         directory = experiment.RunDirectory(settings.model_dir)
         if worker == 0:
@@ -89,6 +91,9 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1):
             checkpoints,
         ]
     model.fit(dataset, steps_per_epoch=remaining, epochs=1, shuffle=False, verbose=0, callbacks=listeners)
+    if num_workers > 1:
+        # Nobody leaves while another still writes: the others would take it for a crash.
+        strategy.reduce("SUM", strategy.run(lambda: tf.constant(1.0)), axis=None)
     if checkpoints.signal is None:
         print(
             f"Done: {model.images_seen:,} images seen. Sheets: {directory.samples}  Curves: tensorboard --logdir {directory.logs}"
@@ -124,7 +129,10 @@ def summary(settings, num_classes):
             tf.function(network).get_concrete_function(*inputs[: 2 if network.num_classes else 1], training=True).graph
         )
         sizes = [
-            t.shape.num_elements() * t.dtype.size for op in graph.get_operations() for t in op.outputs if kept_type(op)
+            math.prod(side or 1 for side in result.shape) * result.dtype.size
+            for op in graph.get_operations()
+            if op.type in KEPT
+            for result in op.outputs[:1]
         ]
         number = sum(w.shape.num_elements() for w in (v.value for v in network.trainable_variables))
         role = "generator" if make is experiment.make_generator else "discriminator"
@@ -144,11 +152,6 @@ def summary(settings, num_classes):
         f"{kept * batch / 1e6:,.0f} MB for what the backward pass keeps of {batch} pictures",
     ]
     return "\n".join(lines)
-
-
-def kept_type(op):
-    """Whether an operation's results are kept for the backward pass: an estimate."""
-    return op.type in ("Conv2D", "Conv2DBackpropInput", "FusedBatchNormV3", "Relu", "LeakyRelu", "AddV2", "Mul")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,29 @@ def load(dataset, split="train", *, data_dir=None, resolution=None, streaming=No
     return _load_tfds(dataset, split, _prepare(dataset, data_dir), resolution, streaming)
 
 
+def describe(dataset, *, data_dir=None, resolution=None):
+    """What is known of a dataset without its images: nothing is downloaded or prepared.
+
+    Args and raises: as `load`'s.
+
+    Returns:
+        `Split` without images: `num_images` 0, `resolution`, `num_classes` and `class_names` as `load` would have them.
+    """
+    if dataset.startswith("folder:"):
+        files, _, class_names = folder.list_images(dataset.removeprefix("folder:"))
+        resolution = resolution or folder.common_resolution(files)
+    else:
+        features = _builder(dataset, pathlib.Path(data_dir).expanduser() if data_dir else None).info.features
+        resolution = resolution or _NATIVE_RESOLUTIONS.get(dataset) or _square_side(dataset, features["image"].shape)
+        class_names = tuple(_label(features).names) if _label(features) else ()
+    return Split(dataset, "train", resolution, 0, len(class_names), class_names, images=None, labels=None)
+
+
+def _label(features):
+    label = features["label"] if "label" in features else None
+    return label if isinstance(label, tfds.features.ClassLabel) else None
+
+
 def _streams(streaming, num_images, resolution):
     return num_images * resolution * resolution * 3 > MEMORY_LIMIT_BYTES if streaming is None else streaming
 
@@ -96,8 +119,7 @@ def _load_tfds(dataset, split, builder, resolution, streaming):
         raise DataError(f"{dataset} has no split '{split}', expected one of: {names}") from error
     if not num_images:
         raise DataError(f"split '{split}' of {dataset} holds no images")
-    label = features["label"] if "label" in features else None
-    label = label if isinstance(label, tfds.features.ClassLabel) else None
+    label = _label(features)
     fields = dict(
         dataset=dataset,
         split=split,

@@ -106,13 +106,15 @@ class Conv2D(_Weighted):
     def __init__(self, in_channels, filters, kernel_size, resample=None, **kwargs):
         super().__init__((kernel_size, kernel_size, in_channels, filters), **kwargs)
         self.resample = resample
-        self.flops = None  # an image, as the tables define it (resampling not folded); known after the first call
+        self.flops = self.executed_flops = None  # an image; see `flops_per_image`
 
     def call(self, x, training=False):
         x = tf.cast(x, self.compute_dtype)
         height, width = x.shape[1:3]
         positions = height * width * (4 if self.resample == "up" else 1)
         self.flops = 2 * positions * self.kernel.value.shape.num_elements()
+        folded = {3: 16 / 36, 1: 1 / 4} if self.resample else {}
+        self.executed_flops = self.flops * folded.get(self.kernel.value.shape[0], 1)
         kernel = self.normalized_kernel(training)
         if self.resample is None:
             return self.add_bias(tf.nn.conv2d(x, tf.cast(kernel, x.dtype), 1, "SAME"))
@@ -124,7 +126,8 @@ class Conv2D(_Weighted):
             kernel = tf.cast(_widen(kernel, _BOX / 4), x.dtype)
             if height % 2 or width % 2:
                 # Average pooling drops the last row of an odd picture, so nothing is padded there.
-                return self.add_bias(tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 0], [1, 0], [0, 0]]), kernel, 2, "VALID"))
+                x = tf.pad(x, [[0, 0], [1, 1 - height % 2], [1, 1 - width % 2], [0, 0]])
+                return self.add_bias(tf.nn.conv2d(x, kernel, 2, "VALID"))
             # "SAME" pads 1 on every side here. Explicit padding means the same, but its gradients are not oneDNN's:
             # three times slower on a CPU.
             return self.add_bias(tf.nn.conv2d(x, kernel, 2, "SAME"))
@@ -271,10 +274,15 @@ class NonLocalBlock(keras.layers.Layer):
 
     Source: SAGAN (arXiv 1805.08318), in BigGAN's form: queries and keys of C / 8, values of C / 2, keys and values
     max-pooled 2 x 2.
+
+    Raises:
+        ValueError: fewer than 8 channels.
     """
 
     def __init__(self, channels, spectral_norm=False, initializer="orthogonal", **kwargs):
         super().__init__(autocast=False, **kwargs)
+        if channels < 8:
+            raise ValueError(f"--base_channels is too small: the non-local block has {channels} channels, expected 8 or more.")
         conv = dict(
             use_bias=False, kernel_size=1, spectral_norm=spectral_norm, initializer=initializer, dtype=self.dtype_policy
         )
@@ -329,14 +337,17 @@ def reestimate_statistics(network, call, batches):
         weight.assign(total / len(batches))
 
 
-def flops_per_image(network):
-    """Multiplications and additions of one forward pass of one image, convolutions and linear layers as the tables have
-    them; the network must have been called (eagerly or while tracing) once.
+def flops_per_image(network, executed=False):
+    """Multiplications and additions of one forward pass of one image in convolutions and linear layers.
+
+    Args:
+        network: has been called, eagerly or while tracing.
+        executed: count what runs here, with resampling folded into the convolutions; else what the tables define.
     """
     total = 0
     for layer in network._flatten_layers():
         if isinstance(layer, Conv2D):
-            total += layer.flops
+            total += layer.executed_flops if executed else layer.flops
         elif isinstance(layer, Dense):
             total += 2 * layer.kernel.value.shape.num_elements()
     return total

@@ -6,6 +6,12 @@ import tensorflow as tf
 from tfvae.networks import layers, tables
 
 
+def _add_block(network, block):
+    """Appends to `network.blocks`, and makes the block an attribute: tf.train.Checkpoint leaves out what is in a list."""
+    setattr(network, f"block_{len(network.blocks)}", block)
+    network.blocks.append(block)
+
+
 class Generator(keras.Model):
     """Latent (and label) to picture; as the VAE's decoder, the same.
 
@@ -67,7 +73,7 @@ class Generator(keras.Model):
             for j in range(blocks_per_stage):
                 last = j == blocks_per_stage - 1
                 shape = (in_channels, out_channels if last else in_channels, size, end_size if last else size)
-                self.blocks.append(self.make_block(*shape, condition_dim, conv))
+                _add_block(self, self.make_block(*shape, condition_dim, conv))
             size = end_size
             if size == attention_resolution:
                 self.attention = layers.NonLocalBlock(out_channels, **conv)
@@ -158,9 +164,8 @@ class Discriminator(keras.Model):
         size = resolution
         for in_channels, out_channels, down in stages:
             for j in range(blocks_per_stage):
-                self.blocks.append(
-                    self.make_block(in_channels if j == 0 else out_channels, out_channels, down and j == 0, conv)
-                )
+                shape = (in_channels if j == 0 else out_channels, out_channels, down and j == 0)
+                _add_block(self, self.make_block(*shape, conv))
             size = size // 2 if down else size
             if down and size == attention_resolution:
                 self.attention = layers.NonLocalBlock(out_channels, **conv)

@@ -114,6 +114,9 @@ class Objective(keras.Model):
         generator_optimizer.build(self.generator_weights)
         discriminator_optimizer.build(self.discriminator_weights)
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Keras would average a batch's dicts over the workers to learn their shapes, which fails; all is built already."""
+
     def make_train_function(self, force=False):
         """A train function that takes `batches_per_step` batches a step, `steps_per_execution` steps a call.
 
@@ -239,10 +242,10 @@ class Objective(keras.Model):
 
     def finish_step(self):
         """Moves the EMA generator and counts the step."""
-        # All weights, batch-norm statistics too: a rough stand-in until `refresh_ema_statistics` measures them.
+        # Trainable weights alone: the others (batch statistics, u) are measured when the average is used.
         images = (self.step.read_value() + 1) * self.images_per_step
         decay = tf.where(images < self.ema_start_images, 0.0, self.ema_decay)
-        for average, weight in zip(self.ema_generator.weights, self.generator.weights):
+        for average, weight in zip(self.ema_generator.trainable_weights, self.generator.trainable_weights):
             average, weight = average.value, weight.value
             average.assign(weight + decay * (average - weight))
         self.step.assign_add(1)

@@ -1,0 +1,258 @@
+"""Configurations, the run's directory and its checkpoints: bad input is one clear line, and nothing is lost."""
+
+import dataclasses
+import json
+import resource
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from tfvae import callbacks, config, experiment
+from tfvae.config import Config, UserError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (dict(objective="both"), "--objective=both: expected one of gan, vae"),
+        (dict(architecture="resnet"), "--architecture=resnet: expected one of biggan, biggan_deep"),
+        (dict(loss="mse"), "--loss=mse: expected one of vanilla, hinge, least_squares, wasserstein"),
+        (dict(batch_size=0), "--batch_size=0: expected 1 or more"),
+        (dict(resolution=100), "No network for 100 px. The tables have 32, 45, 64, 128, 256, 512 px"),
+        (dict(channel_multipliers=(4, 4), resolution=32), "--channel_multipliers=4,4 does not fit 32 px"),
+        (dict(beta_1=1.0), "--beta_1=1.0: expected 0 or more and less than 1"),
+        (dict(learning_rate_decay_images=9, train_images=5), "--learning_rate_decay_images=9 is more than"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(wrong, line):
+    with pytest.raises(ValueError) as error:
+        Config(**wrong)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (dict(latent_dim=3), "--latent_dim=3 is too small"),
+        (dict(architecture="biggan_deep", base_channels=6), "--base_channels=6: expected a positive multiple of 4"),
+        (dict(augment=("blur",)), "--augment=blur: expected some of color, translation, cutout"),
+    ],
+)
+def test_sizes_that_do_not_fit_together_are_named(wrong, line, make_split, tiny_flags):
+    split = make_split(num_classes=3)
+    settings = Config(**tiny_flags | wrong).resolve(split)
+    with pytest.raises(ValueError) as error:
+        experiment.make_objective(settings, 3)
+    assert line in str(error.value)
+
+
+def test_labels_cannot_be_asked_of_data_without_labels(make_split):
+    with pytest.raises(ValueError, match="--conditional: random has no labels"):
+        Config(dataset="random", conditional=True).resolve(dataclasses.replace(make_split(), dataset="random"))
+
+
+def test_a_batch_that_does_not_divide_over_the_replicas_is_refused():
+    with pytest.raises(ValueError, match="--batch_size=7 does not divide over 2 replicas. Expected a multiple of 2, such as 6"):
+        experiment.make_strategy(Config(batch_size=7, virtual_devices=2))
+
+
+def test_every_field_is_a_flag_and_comes_back_from_it():
+    values = flags.FlagValues()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flags, "FLAGS", values)
+        for kind in ("string", "integer", "float", "boolean", "enum", "list"):
+            define = getattr(flags, f"DEFINE_{kind}")
+            patch.setattr(
+                flags, f"DEFINE_{kind}", lambda *args, define=define, **kw: define(*args, flag_values=values, **kw)
+            )
+        config.define_flags()
+        values(["command", "--channel_multipliers=4,4,4,4", "--augment=color,cutout", "--noflip", "--conditional"])
+        settings = Config.from_flags()
+    assert settings == Config(channel_multipliers=(4, 4, 4, 4), augment=("color", "cutout"), conditional=True)
+
+
+def test_train_images_are_rounded_up_to_whole_calls():
+    settings = Config(batch_size=10, discriminator_steps=2, steps_per_execution=3, train_images=61)
+    assert settings.images_per_step == 20
+    assert settings.total_steps == 6
+
+
+@pytest.fixture(scope="module")
+def tiny_model():
+    """An objective that is never trained: (settings, model)."""
+    from tfvae.data.split import Split
+
+    split = Split("random", "train", 32, 8, 0, (), np.zeros((8, 32, 32, 3), np.uint8), np.zeros(8, np.int32))
+    settings = Config(base_channels=4, latent_dim=8, batch_size=8, objective="vae", dataset="random").resolve(split)
+    return settings, experiment.make_objective(settings, 0), split
+
+
+@pytest.fixture
+def run(tiny_model, tmp_path):
+    """A run's directory with three checkpoints, at 8, 16 and 24 images; the first weight tells which."""
+    settings, model, split = tiny_model
+    directory = experiment.RunDirectory(tmp_path)
+    directory.begin(settings, split, overwrite=False)
+    saver = make_saver(settings, model, directory, split)
+    for step in (1, 2, 3):
+        model.step.assign(step)
+        model.generator.weights[0].assign(tf.fill(model.generator.weights[0].shape, float(step)))
+        saver.save()
+    return settings, model, split, directory
+
+
+def make_saver(settings, model, directory, split):
+    saver = callbacks.Checkpoints(settings, directory, (split.images, split.labels))
+    saver.set_model(model)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    saver.on_train_begin()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return saver
+
+
+def first_weight(model):
+    return float(model.generator.weights[0].numpy().ravel()[0])
+
+
+def damage(directory, images_seen, size=100):
+    (data,) = directory.checkpoints.glob(f"ckpt-{images_seen}.data*")
+    data.write_bytes(data.read_bytes()[:size])
+
+
+def test_the_newest_checkpoint_is_restored_whole(run):
+    settings, model, _, directory = run
+    model.step.assign(0)
+    model.generator.weights[0].assign(tf.zeros_like(model.generator.weights[0]))
+    assert experiment.restore_newest(directory, model).endswith("ckpt-24")
+    assert (model.images_seen, first_weight(model)) == (24, 3.0)
+
+
+def test_a_checkpoint_holds_every_weight_and_every_moment(run):
+    _, model, _, directory = run
+    variables = [
+        variable
+        for part in (model, model.generator_optimizer, model.discriminator_optimizer)
+        for variable in part.variables
+        if "float" in str(variable.dtype)
+    ]
+    assert len(variables) > 200
+    for variable in variables:
+        variable.assign(tf.fill(variable.shape, 7.0))
+    experiment.restore_newest(directory, model)
+    assert not [variable.path for variable in variables if np.all(variable.numpy() == 7.0)]
+
+
+def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(run, capsys):
+    _, model, _, directory = run
+    damage(directory, 24)
+    assert experiment.restore_newest(directory, model).endswith("ckpt-16")
+    assert (model.images_seen, first_weight(model)) == (16, 2.0)
+    assert "ckpt-24 cannot be read and is set aside" in capsys.readouterr().out
+    assert experiment.restore_newest(directory, model).endswith("ckpt-16")
+
+
+def test_a_checkpoint_without_its_data_or_with_an_empty_index_is_set_aside(run):
+    _, model, _, directory = run
+    (directory.checkpoints / "ckpt-24.index").write_bytes(b"")
+    for data in directory.checkpoints.glob("ckpt-16.data*"):
+        data.unlink()
+    assert experiment.restore_newest(directory, model).endswith("ckpt-8")
+
+
+def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(run):
+    _, model, _, directory = run
+    for images_seen in (8, 16, 24):
+        damage(directory, images_seen)
+    with pytest.raises(UserError, match="no checkpoint in .* can be read .*--overwrite"):
+        experiment.restore_newest(directory, model)
+
+
+def test_a_full_disk_while_saving_keeps_the_old_checkpoints(run):
+    settings, model, split, directory = run
+    saver = make_saver(settings, model, directory, split)
+    model.step.assign(4)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # writes beyond it fail, as on a full disk
+    try:
+        with pytest.raises(UserError, match="could not be written .* free some space and run the same command again"):
+            saver.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(directory.checkpoints.glob("ckpt-32*"))
+    assert experiment.restore_newest(directory, model).endswith("ckpt-24")
+    model.step.assign(4)
+    saver.save()
+    assert experiment.restore_newest(directory, model).endswith("ckpt-32")
+
+
+def test_only_the_newest_checkpoints_are_kept(run):
+    settings, model, split, directory = run
+    saver = make_saver(dataclasses.replace(settings, keep_checkpoints=2), model, directory, split)
+    model.step.assign(5)
+    saver.save()
+    assert sorted(file.stem for file in directory.checkpoints.glob("*.index")) == ["ckpt-24", "ckpt-40"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_named(run):
+    _, model, _, directory = run
+    finite = callbacks.Finite(directory)
+    finite.set_model(model)
+    finite.on_train_batch_end(0, {"loss": 1.0})
+    with pytest.raises(UserError, match="diverged at .* images: loss=nan, .*=inf.* last good checkpoint is .*ckpt-24"):
+        finite.on_train_batch_end(1, {"loss": float("nan"), "norm": float("inf"), "kl": 2.0})
+
+
+def test_a_run_made_with_other_flags_is_not_touched(run):
+    settings, _, split, directory = run
+    before = directory.config_file.read_text()
+    with pytest.raises(UserError, match="made with other flags: --kl_weight was 1.0, is 2.0.*another --model_dir"):
+        directory.begin(dataclasses.replace(settings, kl_weight=2.0), split, overwrite=False)
+    assert directory.config_file.read_text() == before
+    directory.begin(dataclasses.replace(settings, train_images=999), split, overwrite=False)
+    directory.begin(dataclasses.replace(settings, kl_weight=2.0), split, overwrite=True)
+    assert not directory.checkpoints.exists()
+
+
+def test_config_json_holds_all_that_other_commands_need(run):
+    settings, _, _, directory = run
+    read, data = directory.read_config()
+    assert dataclasses.replace(read, model_dir="") == settings
+    assert data == {"num_classes": 0, "class_names": [], "num_images": 8}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"flags": {"colour": 1}, "data": {}}'])
+def test_a_config_json_that_is_not_one_is_one_clear_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json cannot be read .* expected the file that tfvae.train wrote"):
+        experiment.RunDirectory(tmp_path).read_config()
+
+
+def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="holds no model: expected .*config.json"):
+        experiment.load(tmp_path / "nothing")
+
+
+def test_metrics_after_the_restored_checkpoint_are_dropped(run):
+    settings, model, _, directory = run
+    rows = [json.dumps({"images": images, "loss": 1.0}) for images in (8, 24, 32)]
+    directory.metrics.write_text("\n".join(rows) + '\n{"images": 40, "lo')
+    model.step.assign(3)
+    metrics = callbacks.Metrics(settings, directory, tf.summary.create_noop_writer())
+    metrics.set_model(model)
+    metrics.on_train_begin()
+    assert [json.loads(line)["images"] for line in directory.metrics.read_text().splitlines()] == [8, 24]
+
+
+def test_a_clock_is_due_once_at_every_multiple():
+    clock = callbacks.Clock(10, 0)
+    assert [clock.due(images) for images in (4, 8, 12, 16, 20, 39)] == [False, False, True, False, True, True]
+    assert not callbacks.Clock(0, 0).due(100)
+
+
+def test_durations_read_as_a_person_says_them():
+    assert (callbacks.duration(61), callbacks.duration(3725)) == ("1m 01s", "1h 02m")
