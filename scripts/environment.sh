@@ -13,7 +13,7 @@ if [ ! -x .venv/bin/python ]; then
     exit 1
   fi
   echo "Making .venv with $("$found" --version)"
-  "$found" -m venv .venv || { echo "error: $found -m venv failed (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+  "$found" -m venv .venv || { rm -rf .venv; echo "error: $found -m venv failed (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 fi
 if ! cmp -s setup.py .venv/installed_setup.py; then
   echo "Installing (about 700 MB the first time)"

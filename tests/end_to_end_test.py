@@ -114,7 +114,9 @@ def test_a_vae_is_trained_and_every_sheet_drawn_from_its_folder_alone(folder, tm
     trained = run("train", *flags, f"--model_dir={model_dir}", "--decoder_variance=learned", "--steps_per_execution=3")
     assert trained.returncode == 0, trained.stderr
     names = {file.name for file in (model_dir / "samples").iterdir()}
-    assert names == {f"000000048_{kind}.png" for kind in ("samples_ema", "samples_raw", "interpolations", "reconstructions")}
+    assert names == {
+        f"000000048_{kind}.png" for kind in ("samples_ema", "samples_raw", "interpolations", "reconstructions")
+    }
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -122,7 +124,12 @@ def test_a_vae_is_trained_and_every_sheet_drawn_from_its_folder_alone(folder, tm
     events.Reload()
     tags = set(events.Tags()["tensors"])
     assert {"losses/loss", "losses/kl_divergence", "learning_rates/generator_learning_rate", "flags"} <= tags
-    assert {"gradient_norms/generator_gradient_norm", "speed/images_per_second", "samples_ema", "reconstructions"} <= tags
+    assert {
+        "gradient_norms/generator_gradient_norm",
+        "speed/images_per_second",
+        "samples_ema",
+        "reconstructions",
+    } <= tags
     assert "latent/kl_divergence_of_a_dimension" in tags
     rows = [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["images"] == 48
@@ -222,7 +229,9 @@ def test_help_shows_every_flag_of_the_configuration():
 
 
 def test_dry_run_prints_the_parameters_that_the_field_knows():
-    result = run("train", "--dry_run", "--dataset=imagenet2012", "--resolution=128", "--base_channels=96", "--latent_dim=120")
+    result = run(
+        "train", "--dry_run", "--dataset=imagenet2012", "--resolution=128", "--base_channels=96", "--latent_dim=120"
+    )
     assert result.returncode == 0, result.stderr
     assert "generator: 70,433,988 trainable parameters" in result.stdout
     assert "discriminator: 87,982,370 trainable parameters" in result.stdout

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import resource
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from absl import flags
 
 from tfvae import callbacks, config, experiment
 from tfvae.config import Config, UserError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -56,11 +59,14 @@ def test_labels_cannot_be_asked_of_data_without_labels(make_split):
 
 
 def test_a_batch_that_does_not_divide_over_the_replicas_is_refused():
-    with pytest.raises(ValueError, match="--batch_size=7 does not divide over 2 replicas. Expected a multiple of 2, such as 6"):
+    with pytest.raises(
+        ValueError, match="--batch_size=7 does not divide over 2 replicas. Expected a multiple of 2, such as 6"
+    ):
         experiment.make_strategy(Config(batch_size=7, virtual_devices=2))
 
 
-def test_every_field_is_a_flag_and_comes_back_from_it():
+def config_of(*arguments):
+    """The configuration that a command would read from its arguments."""
     values = flags.FlagValues()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flags, "FLAGS", values)
@@ -70,8 +76,12 @@ def test_every_field_is_a_flag_and_comes_back_from_it():
                 flags, f"DEFINE_{kind}", lambda *args, define=define, **kw: define(*args, flag_values=values, **kw)
             )
         config.define_flags()
-        values(["command", "--channel_multipliers=4,4,4,4", "--augment=color,cutout", "--noflip", "--conditional"])
-        settings = Config.from_flags()
+        values(values.read_flags_from_files(["command", *arguments]))
+        return Config.from_flags()
+
+
+def test_every_field_is_a_flag_and_comes_back_from_it():
+    settings = config_of("--channel_multipliers=4,4,4,4", "--augment=color,cutout", "--noflip", "--conditional")
     assert settings == Config(channel_multipliers=(4, 4, 4, 4), augment=("color", "cutout"), conditional=True)
 
 
@@ -150,9 +160,11 @@ def test_a_checkpoint_holds_every_weight_and_every_moment(run):
 def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(run, capsys):
     _, model, _, directory = run
     damage(directory, 24)
-    assert experiment.restore_newest(directory, model).endswith("ckpt-16")
-    assert (model.images_seen, first_weight(model)) == (16, 2.0)
-    assert "ckpt-24 cannot be read and is set aside" in capsys.readouterr().out
+    for set_aside in (False, True):  # first as a command that only reads, then as the run itself
+        assert experiment.restore_newest(directory, model, set_aside).endswith("ckpt-16")
+        assert (model.images_seen, first_weight(model)) == (16, 2.0)
+        assert "ckpt-24 cannot be read" in capsys.readouterr().out
+    assert (directory.checkpoints / "ckpt-24.index.damaged").exists()
     assert experiment.restore_newest(directory, model).endswith("ckpt-16")
 
 
@@ -210,7 +222,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_named(run
 def test_a_run_made_with_other_flags_is_not_touched(run):
     settings, _, split, directory = run
     before = directory.config_file.read_text()
-    with pytest.raises(UserError, match="made with other flags: --kl_weight was 1.0, is 2.0.*another --model_dir"):
+    with pytest.raises(
+        UserError, match="made with other flags or data: --kl_weight was 1.0, is 2.0.*another --model_dir"
+    ):
         directory.begin(dataclasses.replace(settings, kl_weight=2.0), split, overwrite=False)
     assert directory.config_file.read_text() == before
     directory.begin(dataclasses.replace(settings, train_images=999), split, overwrite=False)
@@ -218,11 +232,52 @@ def test_a_run_made_with_other_flags_is_not_touched(run):
     assert not directory.checkpoints.exists()
 
 
+def test_a_run_is_not_resumed_on_other_data(run):
+    settings, _, split, directory = run
+    other = dataclasses.replace(split, images=split.images + np.uint8(1))
+    with pytest.raises(UserError, match="the data's fingerprint changed"):
+        directory.begin(settings, other, overwrite=False)
+
+
+def test_overwrite_deletes_a_run_and_nothing_else(tmp_path, tiny_model):
+    settings, _, split = tiny_model
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "other").write_text("of somebody else")
+    experiment.RunDirectory(tmp_path).begin(settings, split, overwrite=True)
+    assert (tmp_path / "logs" / "other").exists()
+
+
+def test_checkpoints_without_their_config_are_not_used(run):
+    settings, _, split, directory = run
+    directory.config_file.unlink()
+    with pytest.raises(UserError, match="holds checkpoints and no config.json"):
+        directory.begin(settings, split, overwrite=False)
+
+
+def test_checkpoints_of_other_networks_are_left_alone(run):
+    settings, _, split, directory = run
+    wider = experiment.make_objective(dataclasses.replace(settings, base_channels=5), 0)
+    with pytest.raises(UserError, match="holds other weights than this version's networks have"):
+        experiment.restore_newest(directory, wider, set_aside=True)
+    assert len(list(directory.checkpoints.glob("*.index"))) == 3
+
+
+@pytest.mark.parametrize("flagfile", sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.cfg")))
+def test_every_flagfile_makes_an_experiment(flagfile, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = config_of(f"--flagfile={flagfile}")
+    name = flagfile.split("/")[-1]
+    assert settings.objective in name
+    if "_" in name:
+        assert settings.dataset in name
+        assert ("deep" in name) == (settings.architecture == "biggan_deep")
+
+
 def test_config_json_holds_all_that_other_commands_need(run):
     settings, _, _, directory = run
     read, data = directory.read_config()
     assert dataclasses.replace(read, model_dir="") == settings
-    assert data == {"num_classes": 0, "class_names": [], "num_images": 8}
+    assert data | {"fingerprint": ""} == {"num_classes": 0, "class_names": [], "num_images": 8, "fingerprint": ""}
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"flags": {"colour": 1}, "data": {}}'])

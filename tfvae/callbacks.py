@@ -81,7 +81,7 @@ class Progress(keras.callbacks.Callback):
         )
         print(
             f"{seen:>11,} / {self.total:,} images  epoch {seen / self.num_images:.2f}  {speed:,.0f} images/s  "
-            f"{duration((self.total - seen) / speed)} left  {losses}",
+            f"{duration(max(0, self.total - seen) / speed)} left  {losses}",
             flush=True,
         )
         self.last_time, self.last_images = now, seen
@@ -212,16 +212,13 @@ class Checkpoints(keras.callbacks.Callback):
     def request_stop(self, number, frame):
         if self.signal is not None:
             raise KeyboardInterrupt  # asked twice: do not wait for the step
-        self.signal = number
-        print(f"{signal.Signals(number).name}: finishing the step, then saving.", flush=True)
+        self.signal = number  # printing here could fail, and nothing would be saved
 
     def stop_requested(self):
         """Whether this process, or with several any of them, was told to stop: all must leave at the same step."""
         if not self.others:
             return self.signal is not None
-        strategy = self.model.distribute_strategy
-        flag = tf.constant(float(self.signal is not None))
-        return float(strategy.reduce("SUM", strategy.run(lambda: tf.identity(flag)), axis=None)) > 0
+        return experiment.sum_over_workers(self.model.distribute_strategy, self.signal is not None) > 0
 
     def on_train_batch_end(self, batch, logs=None):
         stop = self.stop_requested()
@@ -242,7 +239,7 @@ class Checkpoints(keras.callbacks.Callback):
             try:
                 self.manager.save(checkpoint_number=seen)
             except (tf.errors.OpError, OSError) as error:
-                for part in self.directory.checkpoints.glob(f"ckpt-{seen}*"):
+                for part in self.directory.checkpoints.glob(f"ckpt-{seen}[._]*"):
                     shutil.rmtree(part) if part.is_dir() else part.unlink()
                 raise UserError(
                     f"checkpoint at {seen:,} images could not be written to {self.directory.checkpoints} "

@@ -37,11 +37,28 @@ def run_command(main):
             logging.set_verbosity(logging.ERROR)  # the libraries' progress notes are not the user's
         try:
             main(argv)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+        except KeyboardInterrupt:
+            sys.exit("Stopped.")
+        except Exception as error:
+            line = user_line(error)
+            if line is None:
+                raise
+            sys.exit(f"error: {line}")
 
     app.run(guarded)
+
+
+def user_line(error):
+    """What to tell the user of an exception, or None if it is a fault of the program."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    if "No space left on device" in text or "Disk quota exceeded" in text:
+        return f"the disk is full ({text[:200]}). What was saved before is whole: free some space and run the command again."
+    if "DataError: " in text:
+        # Raised while images were read inside tf.data, which wraps it.
+        return text.split("DataError: ")[1].split(" Traceback")[0][:400]
+    return None
 
 
 def _flag(default, help_text, choices=None, minimum=None, free=False):

@@ -69,10 +69,18 @@ def make_strategy(config):
 
 def worker_of(strategy):
     """(index of this process, number of processes)."""
-    resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1
-    return resolver.task_id, len(resolver.cluster_spec().as_dict()["worker"])
+    resolver = strategy.cluster_resolver
+    cluster = resolver.cluster_spec().as_dict()
+    chiefs, workers = len(cluster.get("chief", [])), len(cluster.get("worker", []))
+    return resolver.task_id + (chiefs if resolver.task_type == "worker" else 0), chiefs + workers
+
+
+def sum_over_workers(strategy, value):
+    """Sum of a number over all replicas; also a barrier: it returns when every process has come here."""
+    value = tf.constant(value, tf.float32)
+    return float(strategy.reduce("SUM", strategy.run(lambda: tf.identity(value)), axis=None))
 
 
 # What is built.
@@ -189,9 +197,13 @@ def refresh_ema_statistics(model, split_images, split_labels):
     """Re-estimates the EMA generator's batch-norm statistics, so that a checkpoint is ready for use without the data.
 
     Args:
-        model: an `Objective`. split_images, split_labels: the first `STATISTICS_IMAGES` of the training split.
+        model: an `Objective`.
+        split_images, split_labels: uint8 [N, R, R, 3], int32 [N], drawn from the training split; used in whole batches of
+            a replica's size.
     """
-    batch = min(model.global_batch_size, len(split_images))
+    if model.statistics_step == int(model.step.numpy()):
+        return  # measured already
+    batch = min(model.global_batch_size // model.distribute_strategy.num_replicas_in_sync, len(split_images))
     if not hasattr(model, "measure_statistics"):
 
         @tf.function
@@ -211,6 +223,7 @@ def refresh_ema_statistics(model, split_images, split_labels):
         ),
         list(range(len(rows))),
     )
+    model.statistics_step = int(model.step.numpy())
 
 
 # The run's directory.
@@ -259,13 +272,26 @@ class RunDirectory:
         Raises:
             UserError: another run is there.
         """
-        if overwrite:
-            for old in (self.config_file, self.metrics):
+        data = {
+            "num_classes": split.num_classes,
+            "class_names": list(split.class_names),
+            "num_images": split.num_images,
+            "fingerprint": split.fingerprint,
+        }
+        if overwrite and self.config_file.exists():
+            # Checkpoints first and config.json last: cut short, what is left is still refused under other flags.
+            for old in (self.checkpoints, self.logs, self.samples, self.path / "sheets"):
+                if old.exists():
+                    shutil.rmtree(old)
+            for old in (self.metrics, self.config_file):
                 old.unlink(missing_ok=True)
-            for old in (self.checkpoints, self.logs, self.samples):
-                shutil.rmtree(old, ignore_errors=True)
+        if not self.config_file.exists() and any(self.checkpoints.glob("ckpt-*")):
+            raise UserError(
+                f"{self.path} holds checkpoints and no config.json to tell what they are of: expected both or neither. Give "
+                "another --model_dir, or put the file back."
+            )
         if self.config_file.exists():
-            old, _ = self.read_config()
+            old, old_data = self.read_config()
             changed = [
                 f"--{field.name} was {getattr(old, field.name)!r}, is {getattr(config, field.name)!r}"
                 for field in dataclasses.fields(Config)
@@ -275,16 +301,12 @@ class RunDirectory:
                 changed.append(
                     f"--train_images was {old.train_images}, is {config.train_images} (the rates' decay ends there)"
                 )
+            changed += [f"the data's {name} changed" for name in data if data[name] != old_data.get(name)]
             if changed:
                 raise UserError(
-                    f"{self.path} was made with other flags: {'; '.join(changed)}. Expected the same flags to resume it; give "
-                    "another --model_dir, or --overwrite to delete it and start anew."
+                    f"{self.path} was made with other flags or data: {'; '.join(changed)}. Expected the same to resume it; "
+                    "give another --model_dir, or --overwrite to delete it and start anew."
                 )
-        data = {
-            "num_classes": split.num_classes,
-            "class_names": list(split.class_names),
-            "num_images": split.num_images,
-        }
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         record = {"flags": dataclasses.asdict(config), "data": data, "versions": versions}
         self.path.mkdir(parents=True, exist_ok=True)
@@ -293,11 +315,17 @@ class RunDirectory:
         os.replace(beside, self.config_file)
 
 
-def restore_newest(directory, model):
-    """Restores the newest checkpoint that can be read; damaged ones are set aside as `*.damaged`, and said so.
+# TensorFlow raises IndexError and many kinds of OpError for a checkpoint that is cut short or lacks a file. These say
+# something else: the file may be whole.
+NOT_DAMAGE = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.CancelledError)
+
+
+def restore_newest(directory, model, set_aside=False):
+    """Restores the newest checkpoint that can be read, and says which ones cannot.
 
     Args:
         directory: a `RunDirectory`. model: an `Objective`; restored whole, optimizers, EMA and step too.
+        set_aside: rename damaged ones to `*.damaged`: of the one process that writes here.
 
     Returns:
         The checkpoint's path, or None where there is none.
@@ -312,14 +340,18 @@ def restore_newest(directory, model):
         try:
             checkpoint.restore(prefix).assert_consumed()
             return prefix
-        except AssertionError as error:
+        except (AssertionError, ValueError) as error:
             raise UserError(
                 f"{prefix} holds other weights than this version's networks have. Expected a checkpoint of the same version; "
                 "--overwrite starts the run anew."
             ) from error
-        except Exception as error:  # TensorFlow reports damage as IndexError, ValueError, OpError and others
-            print(f"warning: checkpoint {prefix} cannot be read and is set aside: {' '.join(str(error).split())[:200]}")
-            os.replace(index, f"{index}.damaged")
+        except (IndexError, tf.errors.OpError) as error:
+            if isinstance(error, NOT_DAMAGE):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            print(f"warning: checkpoint {prefix} cannot be read ({reason}): taking the one before it.", flush=True)
+            if set_aside:
+                os.replace(index, f"{index}.damaged")
     if indices:
         raise UserError(
             f"no checkpoint in {directory.checkpoints} can be read ({len(indices)} damaged). Expected at least one; "

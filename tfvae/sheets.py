@@ -1,7 +1,7 @@
 """Sheets to look at: pictures of pictures, all from latents that a seed fixes.
 
 A generator here is a function (latent float32 [N, latent_dim], label int32 [N] or None) -> uint8 [N, R, R, 3]; an encoder
-is (image uint8 [N, R, R, 3]) -> latent means float32 [N, latent_dim].
+is a function (image uint8 [N, R, R, 3]) -> (mean, log variance), both float32 [N, latent_dim].
 """
 
 import numpy as np

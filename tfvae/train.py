@@ -6,10 +6,9 @@ The same command again resumes a run that was cut short. Lengths count in images
 discriminator or the encoder.
 """
 
-import itertools
 import math
 
-import numpy as np
+import keras
 import tensorflow as tf
 from absl import flags
 
@@ -19,9 +18,10 @@ from tfvae.networks import layers
 
 config.define_flags()
 DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print networks, parameters, FLOPs and memory, then stop.")
+OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Delete the run in --model_dir and start anew.")
+
 # Operations whose results the backward pass keeps: an estimate.
 KEPT = ("Conv2D", "Conv2DBackpropInput", "FusedBatchNormV3", "Relu", "LeakyRelu", "AddV2", "Mul")
-OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Delete the run in --model_dir and start anew.")
 
 
 def main(argv):
@@ -30,6 +30,7 @@ def main(argv):
         if not settings.model_dir and not DRY_RUN.value:
             raise ValueError("--model_dir is missing: expected the folder of the run, such as --model_dir=runs/first.")
         if DRY_RUN.value:
+            keras.config.set_dtype_policy(settings.precision)
             split = pipeline.describe(settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution)
             settings = settings.resolve(split)
             print(summary(settings, split.num_classes if settings.conditional else 0))
@@ -41,10 +42,11 @@ def main(argv):
         settings = settings.resolve(split)
         worker, num_workers = experiment.worker_of(strategy)
         directory = experiment.RunDirectory(settings.model_dir)
-        if worker == 0:
-            directory.begin(settings, split, OVERWRITE.value)
         with strategy.scope():
             model = experiment.make_objective(settings, split.num_classes)
+        # Last: flags that no network can have leave the folder as it was.
+        if worker == 0:
+            directory.begin(settings, split, OVERWRITE.value)
     train(settings, strategy, split, directory, model, worker, num_workers)
 
 
@@ -58,7 +60,15 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1):
     Raises:
         UserError: no readable checkpoint, a loss that is not finite, no space for a checkpoint.
     """
-    restored = experiment.restore_newest(directory, model)
+    if num_workers > 1:
+        experiment.sum_over_workers(strategy, 0)  # the first process has prepared the folder
+    restored = experiment.restore_newest(directory, model, set_aside=worker == 0)
+    step = int(model.step.numpy())
+    if num_workers > 1 and experiment.sum_over_workers(strategy, step) != step * strategy.num_replicas_in_sync:
+        raise config.UserError(
+            f"the processes do not resume from the same checkpoint (step {step} in this one). Expected --model_dir "
+            f"{directory.path} on a disk that all of them see."
+        )
     total = settings.total_steps * model.images_per_step
     print(
         f"{settings.objective} of {settings.architecture}, {settings.dataset} at {settings.resolution} px, "
@@ -67,33 +77,35 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1):
         + (f"; resumed at {model.images_seen:,}" if restored else ""),
         flush=True,
     )
-    remaining = settings.total_steps - int(model.step.numpy())
+    remaining = settings.total_steps - step
     if remaining <= 0:
         print(f"Finished already: {model.images_seen:,} images seen. A larger --train_images goes on.")
         return
     local_replicas = strategy.num_replicas_in_sync // num_workers
 
     def batches(context):
-        first = int(model.step.numpy()) * model.batches_per_step
+        first = step * model.batches_per_step
         return split.batches(settings.batch_size, settings.seed, first, worker, num_workers, local_replicas)
 
     dataset = strategy.distribute_datasets_from_function(batches)
-    data = first_images(split, experiment.STATISTICS_IMAGES)
+    sample = next(split.batches(experiment.STATISTICS_IMAGES, settings.seed).as_numpy_iterator())
+    data = sample["image"], sample["label"]
     checkpoints = callbacks.Checkpoints(settings, directory, data, worker == 0, num_workers - 1)
     listeners = [callbacks.Finite(directory), checkpoints]
     if worker == 0:
         writer = tf.summary.create_file_writer(str(directory.logs))
         listeners = [
+            # Checkpoints before what writes pictures and prints: if that fails, the weights are safe.
             callbacks.Finite(directory),
+            checkpoints,
             callbacks.Progress(settings, split.num_images),
             callbacks.Metrics(settings, directory, writer),
             callbacks.Sheets(settings, directory, writer, data),
-            checkpoints,
         ]
     model.fit(dataset, steps_per_epoch=remaining, epochs=1, shuffle=False, verbose=0, callbacks=listeners)
     if num_workers > 1:
         # Nobody leaves while another still writes: the others would take it for a crash.
-        strategy.reduce("SUM", strategy.run(lambda: tf.constant(1.0)), axis=None)
+        experiment.sum_over_workers(strategy, 0)
     if checkpoints.signal is None:
         print(
             f"Done: {model.images_seen:,} images seen. Sheets: {directory.samples}  Curves: tensorboard --logdir {directory.logs}"
@@ -102,20 +114,12 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1):
         print(f"Stopped at {model.images_seen:,} images, saved. The same command goes on from there.")
 
 
-def first_images(split, number):
-    """The first images of a split and their labels, as arrays: uint8 [n, R, R, 3], int32 [n]."""
-    if split.images is not None:
-        return split.images[:number], split.labels[:number]
-    batches = list(itertools.islice(split.in_order(64).as_numpy_iterator(), -(-number // 64)))
-    return tuple(np.concatenate([batch[key] for batch in batches])[:number] for key in ("image", "label"))
-
-
 def summary(settings, num_classes):
     """Networks, parameters, FLOPs an image and memory, as text."""
     lines = [
         f"{settings.objective} of {settings.architecture} at {settings.resolution} px, ch {settings.base_channels}"
     ]
-    parameters, kept = 0, 0
+    floats, kept = 0, 0
     # Zeros: the first values do not matter here, and orthogonal ones take a while.
     for make, inputs in (
         (experiment.make_generator, [tf.TensorSpec([1, settings.latent_dim]), tf.TensorSpec([1], tf.int32)]),
@@ -143,12 +147,14 @@ def summary(settings, num_classes):
             f"{role}: {number:,} trainable parameters, {layers.flops_per_image(network) / 1e9:.3f} GFLOP an image forward",
         ]
         lines += [f"  {block.name:<28} {type(block).__name__}" for block in network.layers]
-        parameters += number * (5 if role in ("generator", "decoder") else 4)
+        # Weights, gradients and the optimizer's slots; the generator also has its average.
+        slots = 2 if settings.optimizer == "adam" else int(settings.beta_1 > 0)
+        floats += number * (2 + slots + (make is experiment.make_generator))
         kept += sum(sizes)
     batch = settings.batch_size * (2 if settings.objective == "gan" else 1)
     lines += [
         "",
-        f"memory: about {parameters * 4 / 1e6:,.0f} MB for weights, gradients, two Adam moments and the EMA, and about "
+        f"memory: about {floats * 4 / 1e6:,.0f} MB for weights, gradients, the optimizers' slots and the EMA, and about "
         f"{kept * batch / 1e6:,.0f} MB for what the backward pass keeps of {batch} pictures",
     ]
     return "\n".join(lines)

@@ -79,7 +79,7 @@ def read_image(file, resolution):
         with Image.open(file) as image:
             return images.fit(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), resolution)
     # Pillow's plug-ins also raise SyntaxError and ValueError for broken files.
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(file, error) from error
 
 

@@ -60,7 +60,7 @@ class _Weighted(keras.layers.Layer):
         if self.u is None:
             return tf.convert_to_tensor(kernel)
         matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
-        u = self.u.value
+        u = tf.math.l2_normalize(self.u.value)
         constant = tf.stop_gradient(matrix)
         v = tf.math.l2_normalize(tf.matmul(constant, u), epsilon=1e-12)
         if training:
@@ -282,7 +282,9 @@ class NonLocalBlock(keras.layers.Layer):
     def __init__(self, channels, spectral_norm=False, initializer="orthogonal", **kwargs):
         super().__init__(autocast=False, **kwargs)
         if channels < 8:
-            raise ValueError(f"--base_channels is too small: the non-local block has {channels} channels, expected 8 or more.")
+            raise ValueError(
+                f"--base_channels is too small: the non-local block has {channels} channels, expected 8 or more."
+            )
         conv = dict(
             use_bias=False, kernel_size=1, spectral_norm=spectral_norm, initializer=initializer, dtype=self.dtype_policy
         )

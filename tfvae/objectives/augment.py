@@ -18,7 +18,7 @@ def color(image, numbers):
 
 
 def translation(image, numbers):
-    """Shifts by up to an eighth of the side either way, black (0) where nothing is left."""
+    """Shifts by up to an eighth of the side either way, grey (0) where nothing is left."""
     size = image.shape[1]
     reach = int(size * 0.125 + 0.5)
     shift = tf.cast(tf.floor(numbers[:, :2] * (2 * reach + 1)), tf.int32) - reach
@@ -31,7 +31,7 @@ def translation(image, numbers):
 
 
 def cutout(image, numbers):
-    """Blackens (0) one square of half the side, its centre anywhere in the picture."""
+    """Greys out (0) one square of half the side, its centre anywhere in the picture."""
     size = image.shape[1]
     side = int(size * 0.5 + 0.5)
     centre = tf.cast(tf.floor(numbers[:, :2] * (size + (1 - side % 2))), tf.int32)

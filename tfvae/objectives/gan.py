@@ -37,6 +37,8 @@ class GAN(Objective):
             raise ValueError(f"--discriminator_steps={discriminator_steps}: expected 1 to 100.")
         super().__init__(*args, **kwargs)
         self.discriminator_loss, self.generator_loss = losses.ADVERSARIAL[loss]
+        # A logit above it is judged real. A Wasserstein critic judges nothing.
+        self.threshold = {"wasserstein": None, "least_squares": 0.5}.get(loss, 0.0)
         self.batches_per_step = discriminator_steps
         self.gradient_penalty = gradient_penalty
         self.augment_policies = tuple(augment_policies)
@@ -77,10 +79,11 @@ class GAN(Objective):
                 logs["gradient_penalty"] = tf.reduce_mean(penalty)
         weights = self.discriminator_weights
         norm = self.update(self.discriminator_optimizer, tape.gradient(loss, weights), weights)
+        if self.threshold is not None:
+            logs["accuracy_real"] = tf.reduce_mean(tf.cast(real_logits > self.threshold, tf.float32))
+            logs["accuracy_fake"] = tf.reduce_mean(tf.cast(fake_logits < self.threshold, tf.float32))
         return logs | {
             "discriminator_loss": tf.reduce_mean(per_example),
-            "accuracy_real": tf.reduce_mean(tf.cast(real_logits > 0, tf.float32)),
-            "accuracy_fake": tf.reduce_mean(tf.cast(fake_logits < 0, tf.float32)),
             "discriminator_gradient_norm": norm,
         }
 
@@ -108,5 +111,8 @@ class GAN(Objective):
     def statistics_inputs(self, images, labels, index):
         # Negative: no train step draws these.
         seed = tf.stack([tf.constant(self.seed, tf.int64), -1 - index])
-        latent = tf.random.stateless_normal([tf.shape(images)[0], self.generator.latent_dim], seed, alg="philox")
-        return latent, labels if self.generator.num_classes else None
+        number, num_classes = tf.shape(images)[0], self.generator.num_classes
+        latent = tf.random.stateless_normal([number, self.generator.latent_dim], seed, alg="philox")
+        if not num_classes:
+            return latent, None
+        return latent, tf.random.stateless_uniform([number], seed, 0, num_classes, tf.int32, alg="philox")

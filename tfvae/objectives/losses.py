@@ -88,5 +88,8 @@ def kl_divergence(mean, log_variance):
 def orthogonal_penalty(kernel):
     """Squared Frobenius norm of W^T W with its diagonal set to 0 (BigGAN, equation 3): a scalar."""
     matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
-    gram = tf.matmul(matrix, matrix, transpose_a=True)
-    return tf.reduce_sum(tf.square(tf.linalg.set_diag(gram, tf.zeros(tf.shape(gram)[0]))))
+    # W^T W and W W^T have one Frobenius norm. The smaller: a first linear layer's W^T W has gigabytes.
+    tall = matrix.shape[0] >= matrix.shape[1]
+    gram = tf.matmul(matrix, matrix, transpose_a=tall, transpose_b=not tall)
+    diagonal = tf.reduce_sum(tf.square(matrix), 0)
+    return tf.reduce_sum(tf.square(gram)) - tf.reduce_sum(tf.square(diagonal))

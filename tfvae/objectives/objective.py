@@ -35,7 +35,7 @@ def make_optimizer(name, learning_rate, beta_1, beta_2):
     if name == "adam":
         return keras.optimizers.Adam(learning_rate, beta_1=beta_1, beta_2=beta_2)
     if name == "sgd":
-        return keras.optimizers.SGD(learning_rate, momentum=beta_1)
+        return keras.optimizers.SGD(learning_rate, momentum=float(beta_1))
     raise ValueError(f"--optimizer={name}: expected adam or sgd.")
 
 
@@ -90,6 +90,7 @@ class Objective(keras.Model):
         )
         for average, weight in zip(ema_generator.weights, generator.weights):
             average.assign(weight)
+        self.statistics_step = None  # the step at which the EMA generator's batch statistics were last measured
         self.built = True
 
     @property
@@ -221,19 +222,28 @@ class Objective(keras.Model):
         return self.orthogonal_regularization / replicas * tf.add_n([losses.orthogonal_penalty(w) for w in kernels])
 
     def update(self, optimizer, gradients, weights):
-        """One optimizer step on the global gradient, after weight decay and clipping. Returns its norm before clipping."""
+        """One optimizer step on the global gradient, clipped and with weight decay.
+
+        Args:
+            optimizer: the network's.
+            gradients, weights: lists of the same length; gradients are this replica's part.
+
+        Returns:
+            The global gradient's norm before clipping, float32 scalar.
+        """
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
         gradients = [tf.convert_to_tensor(g) for g in gradients]  # an embedding's gradient is sparse
         if replicas > 1:
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        if self.weight_decay:
-            gradients = [g + self.weight_decay * w for g, w in zip(gradients, weights)]
         norm = tf.linalg.global_norm(gradients)
         if self.gradient_clip_value:
             gradients = [tf.clip_by_value(g, -self.gradient_clip_value, self.gradient_clip_value) for g in gradients]
         if self.gradient_clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.gradient_clip_norm)
+        if self.weight_decay:
+            # After clipping, as in PyTorch, where the optimizer adds it: it would be clipped away.
+            gradients = [g + self.weight_decay * w for g, w in zip(gradients, weights)]
         if replicas > 1:
             # The optimizer sums once more over the replicas; clipping must come before it and needs the global gradient.
             gradients = [g / replicas for g in gradients]
