@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams import api as hparams
 from tfvae import experiment, sheets
 from tfvae.config import UserError
 from tfvae.data import images
+from tfvae.objectives import losses
 
 
 class NotFiniteError(UserError):
@@ -76,12 +77,12 @@ class Progress(keras.callbacks.Callback):
         if now - self.last_time < self.every_seconds and seen < self.total:
             return
         speed = (seen - self.last_images) / max(now - self.last_time, 1e-9)
-        losses = "  ".join(
+        shown = "  ".join(
             f"{k} {v:.4g}" for k, v in logs.items() if "loss" in k or k in ("squared_error", "kl_divergence")
         )
         print(
             f"{seen:>11,} / {self.total:,} images  epoch {seen / self.num_images:.2f}  {speed:,.0f} images/s  "
-            f"{duration(max(0, self.total - seen) / speed)} left  {losses}",
+            f"{duration(max(0, self.total - seen) / speed)} left  {shown}",
             flush=True,
         )
         self.last_time, self.last_images = now, seen
@@ -181,7 +182,7 @@ class Sheets(keras.callbacks.Callback):
                 tf.summary.image(name, picture[None])
             if self.encode:
                 mean, log_variance = self.encode(self.data[0])
-                kl = np.mean(0.5 * (np.exp(log_variance) + mean**2 - 1.0 - log_variance), 0)
+                kl = np.mean(losses.kl_divergence(mean, log_variance), 0)
                 tf.summary.histogram("latent/kl_divergence_of_a_dimension", kl)
                 tf.summary.scalar("latent/largest_kl_divergence_of_a_dimension", np.max(kl))
                 # Burda et al., arXiv 1509.00519, section 5: a unit is active where the mean's variance is above 0.01.

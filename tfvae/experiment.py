@@ -183,7 +183,11 @@ def make_objective(config, num_classes):
 
 
 def make_optimizer(config, rate, beta_1, beta_2, images_per_step):
-    """One network's optimizer; `images_per_step`: real images between two of its steps."""
+    """One network's optimizer.
+
+    Args:
+        config: resolved. rate, beta_1, beta_2: the network's. images_per_step: real images seen between two of its steps.
+    """
     if config.learning_rate_decay_images:
         start = (config.train_images - config.learning_rate_decay_images) / images_per_step
         rate = objective.LinearDecay(rate, start, config.train_images / images_per_step)

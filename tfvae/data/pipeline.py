@@ -15,7 +15,7 @@ from tfvae.data import folder, images, lfw, shapes
 from tfvae.data.errors import DataError
 from tfvae.data.split import Records, Split
 
-__all__ = ["DataError", "Split", "load"]
+__all__ = ["DataError", "Split", "describe", "load"]
 
 # Decoded pixels that are held in memory (twice: as an array and as a tensor); larger splits stream.
 MEMORY_LIMIT_BYTES = 4 * 1024**3
