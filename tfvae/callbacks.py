@@ -155,16 +155,19 @@ class Sheets(keras.callbacks.Callback):
         self.clock = Clock(self.config.sample_every_images, self.model.images_seen)
         self.raw, self.ema = sheets.drawer(self.model.generator), sheets.drawer(self.model.ema_generator)
         self.encode = sheets.encoder_of(self.model) if self.config.objective == "vae" else None
+        self.written = None  # images seen at the newest sheets
 
     def on_train_batch_end(self, batch, logs=None):
         if self.clock.due(self.model.images_seen):
             self.write()
 
     def on_train_end(self, logs=None):
-        self.write()
+        # Told to stop: whoever waits for the process may not wait long.
+        if not self.model.stop_training and self.written != self.model.images_seen:
+            self.write()
 
     def write(self):
-        seen = self.model.images_seen
+        seen = self.written = self.model.images_seen
         experiment.refresh_ema_statistics(self.model, *self.data)
         size = (self.model.generator.latent_dim, self.model.generator.num_classes)
         samples = sheets.class_rows if size[1] else sheets.grid
