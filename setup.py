@@ -23,10 +23,14 @@ setup(
         "numpy>=2",
         "pillow>=10",
         "tqdm>=4.60",
+        "tensorflow-gan==2.1.0",  # the last release; the import in tfvae/scores/tfgan.py follows its file layout
+        "tensorflow-probability==0.25.*",  # TF-GAN's covariances; TF-GAN itself allows versions that no longer import
+        f"tf-keras=={TENSORFLOW}.*",  # tensorflow-probability imports it and does not declare it
+        "setuptools",  # tensorflow-probability imports distutils, which Python 3.12 dropped
     ],
     extras_require={
         "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
         "serving": [f"tensorflow-serving-api=={TENSORFLOW}.*"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6", "scipy>=1.11"],
     },
 )
