@@ -135,6 +135,7 @@ def test_gradient_flows_through_sigma_with_u_and_v_held(training):
     v = matrix @ before
     v /= np.linalg.norm(v)
     u = layer.u.numpy()
+    u /= np.linalg.norm(u)  # its first value, a draw, has any length
     sigma = (v.T @ matrix @ u).item()
     # d(W / sigma) with sigma = v^T W u.
     assert_close(gradient, factors / sigma - np.sum(factors * matrix) / sigma**2 * (v @ u.T))

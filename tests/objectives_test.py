@@ -37,7 +37,8 @@ CASES = {
         objective="vae",
         decoder_variance="learned",
         kl_warmup_images=100,
-        gradient_clip_value=0.1,
+        # By norm: clipped by value, an entry of a gradient that rounds to another sign would move by the whole limit.
+        gradient_clip_norm=1.0,
         architecture="biggan_deep",
     ),
 }

@@ -88,8 +88,10 @@ def kl_divergence(mean, log_variance):
 def orthogonal_penalty(kernel):
     """Squared Frobenius norm of W^T W with its diagonal set to 0 (BigGAN, equation 3): a scalar."""
     matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
-    # W^T W and W W^T have one Frobenius norm. The smaller: a first linear layer's W^T W has gigabytes.
-    tall = matrix.shape[0] >= matrix.shape[1]
-    gram = tf.matmul(matrix, matrix, transpose_a=tall, transpose_b=not tall)
+    if matrix.shape[0] >= matrix.shape[1]:
+        gram = tf.matmul(matrix, matrix, transpose_a=True)
+        return tf.reduce_sum(tf.square(tf.linalg.set_diag(gram, tf.zeros(tf.shape(gram)[0]))))
+    # A wide matrix: W^T W would have gigabytes for a first linear layer. W W^T has the same norm, and a wide W cannot make
+    # the difference small, so few digits are lost.
     diagonal = tf.reduce_sum(tf.square(matrix), 0)
-    return tf.reduce_sum(tf.square(gram)) - tf.reduce_sum(tf.square(diagonal))
+    return tf.reduce_sum(tf.square(tf.matmul(matrix, matrix, transpose_b=True))) - tf.reduce_sum(tf.square(diagonal))
