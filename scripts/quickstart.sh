@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A first look: installs into .venv, then trains a small GAN and a small VAE, made of the same two networks, on pictures
-# that the project draws itself. About five minutes on two CPU cores after the installation; run it again to resume.
+# that the project draws itself. About four minutes on two CPU cores after the installation; run it again to resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
