@@ -8,7 +8,6 @@ from tfvae.objectives import losses
 STREAMS = 1024  # independent draws that one step may make
 
 
-@keras.saving.register_keras_serializable("tfvae")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     """`rate` until `start_steps` optimizer steps, then linearly to 0 at `end_steps`."""
 
@@ -18,9 +17,6 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         left = (self.end_steps - tf.cast(step, tf.float32)) / (self.end_steps - self.start_steps)
         return self.rate * tf.clip_by_value(left, 0.0, 1.0)
-
-    def get_config(self):
-        return {"rate": self.rate, "start_steps": self.start_steps, "end_steps": self.end_steps}
 
 
 def make_optimizer(name, learning_rate, beta_1, beta_2):
