@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from tfvae.scores import tfgan
+from tfvae.scores import checks, tfgan
 
 # Squared distances by |a|^2 + |b|^2 - 2ab lose digits: below this part of |a|^2 + |b|^2 two points are one (float32 features
 # hold no more), and distances whose squares differ by less than _TIE of themselves are equal.
@@ -41,7 +41,7 @@ def inception_score(logits, splits=10):
     Returns:
         (mean, std): two floats; std as NumPy's, divided by `splits`.
     """
-    logits = _matrix("logits", logits)
+    logits = checks.matrix("logits", logits)
     if splits < 1 or len(logits) < splits:
         raise ValueError(f"splits is {splits}, and there are {len(logits)} logits: expected 1 to as many as images.")
     # TF-GAN's ln p(y) is -inf, and its score NaN, where a class's probability underflows; exp(-600) is far above that and far
@@ -70,7 +70,7 @@ def frechet_distance(real_features, fake_features):
     Returns:
         A float, 0 for identical sets (to rounding: about 1e-8 of the covariances' trace, and it may be below 0).
     """
-    real, fake = _pair(real_features, fake_features, 2)
+    real, fake = checks.pair(real_features, fake_features, 2)
     _warn_if_rank_deficient(real, fake)
     scale = _scale_for_tfgan(real, fake)
     # On the CPU: one value on every machine, and no GPU memory beside the networks'.
@@ -85,7 +85,7 @@ def frechet_distance_fast(real_features, fake_features):
     Tr (C C')^(1/2) = sum of the roots of the eigenvalues of A C' A, A = C^(1/2). For what is called often, such as per class.
     Formula, bias, arguments and value (to 1e-6) as `frechet_distance`.
     """
-    real, fake = _pair(real_features, fake_features, 2)
+    real, fake = checks.pair(real_features, fake_features, 2)
     _warn_if_rank_deficient(real, fake)
     return _frechet_by_eigenvalues(real, fake)
 
@@ -107,7 +107,7 @@ def kernel_distance(real_features, fake_features, block_size=1024, seed=0):
     Returns:
         (mean, std): two floats; std is the standard error of the mean.
     """
-    real, fake = _pair(real_features, fake_features, 2)
+    real, fake = checks.pair(real_features, fake_features, 2)
     blocks = -(-max(len(real), len(fake)) // block_size)
     if min(len(real), len(fake)) < 2 * blocks:
         raise ValueError(
@@ -142,9 +142,9 @@ def frechet_distance_per_class(real_features, real_labels, fake_features, fake_l
     Returns:
         float64 [num_classes]; NaN for a class with fewer than 2 images on either side.
     """
-    real, fake = _pair(real_features, fake_features, 2)
-    real_labels = _labels("real_labels", real_labels, num_classes, len(real))
-    fake_labels = _labels("fake_labels", fake_labels, num_classes, len(fake))
+    real, fake = checks.pair(real_features, fake_features, 2)
+    real_labels = checks.labels("real_labels", real_labels, num_classes, len(real))
+    fake_labels = checks.labels("fake_labels", fake_labels, num_classes, len(fake))
     distances = np.full(num_classes, np.nan)
     deficient = 0
     for label in range(num_classes):
@@ -178,7 +178,7 @@ def precision_recall(real_features, fake_features, neighbours=3):
     Returns:
         (precision, recall): two floats from 0 to 1.
     """
-    real, fake = _centred_pair(real_features, fake_features, neighbours)
+    real, fake = checks.centred_pair(real_features, fake_features, neighbours)
     real_radii, fake_radii = _radii(real, neighbours), _radii(fake, neighbours)
     precise = 0
     recalled = np.zeros(len(real), bool)
@@ -206,7 +206,7 @@ def density_coverage(real_features, fake_features, neighbours=5):
     Returns:
         (density, coverage): two floats; density 0 or more, also above 1; coverage from 0 to 1.
     """
-    real, fake = _centred_pair(real_features, fake_features, neighbours, fake_images=1)
+    real, fake = checks.centred_pair(real_features, fake_features, neighbours, fake_images=1)
     radii = _radii(real, neighbours)
     inside = 0
     covered = np.zeros(len(real), bool)
@@ -226,7 +226,7 @@ def class_entropy(labels_or_logits, num_classes=None):
         labels_or_logits: int [n], or logits float [n, K], whose largest is the label.
         num_classes: K; needed neither for logits nor for the value, only to check labels.
     """
-    histogram = _class_counts("labels_or_logits", labels_or_logits, num_classes)
+    histogram = checks.class_counts("labels_or_logits", labels_or_logits, num_classes)
     part = histogram[histogram > 0] / histogram.sum()
     return float(max(0.0, -np.sum(part * np.log(part))))
 
@@ -246,7 +246,7 @@ def class_divergence(fake, reference, num_classes=None, pseudo_count=0.5):
     for name, value in (("fake", fake), ("reference", reference)):
         if np.ndim(value) == 1 and num_classes is None:
             raise ValueError(f"{name} are labels: class_divergence then needs num_classes.")
-        counts.append(_class_counts(name, value, num_classes) + pseudo_count)
+        counts.append(checks.class_counts(name, value, num_classes) + pseudo_count)
     if len(counts[0]) != len(counts[1]):
         raise ValueError(f"fake have {len(counts[0])} classes and reference {len(counts[1])}: expected one number.")
     p, q = (count / count.sum() for count in counts)
@@ -264,7 +264,7 @@ def modes_captured(labels, num_modes, min_images=1):
     Args:
         labels: int [n], 0 to num_modes - 1: which mode a classifier sees in each fake. Logits [n, num_modes] are taken too.
     """
-    return int(np.count_nonzero(_class_counts("labels", labels, num_modes) >= min_images))
+    return int(np.count_nonzero(checks.class_counts("labels", labels, num_modes) >= min_images))
 
 
 def memorisation_ratio(real_train, real_test, fake):
@@ -278,8 +278,8 @@ def memorisation_ratio(real_train, real_test, fake):
     Args:
         real_train: float [n, D]: all that the model was trained on. real_test: [m, D], not trained on. fake: [l, D].
     """
-    train, test = _pair(real_train, real_test, 1, ("real_train", "real_test"))
-    _, fake = _pair(real_train, fake, 1, ("real_train", "fake"))
+    train, test = checks.pair(real_train, real_test, 1, ("real_train", "real_test"))
+    _, fake = checks.pair(real_train, fake, 1, ("real_train", "fake"))
     centre = train.mean(axis=0)
     expected, actual = (_nearest_distance(points - centre, train - centre) for points in (test, fake))
     if expected == 0.0:
@@ -287,66 +287,7 @@ def memorisation_ratio(real_train, real_test, fake):
     return actual / expected
 
 
-# Checks.
-
-
-def _matrix(name, value, min_images=1):
-    value = np.asarray(value)
-    if value.ndim != 2 or value.shape[1] == 0:
-        raise ValueError(f"{name} have the shape {list(value.shape)}: expected [images, values].")
-    if len(value) < min_images:
-        raise ValueError(f"{name} are of {len(value)} images: expected {min_images} or more.")
-    value = value.astype(np.float64)
-    bad = len(value) - np.count_nonzero(np.isfinite(value).all(axis=1))
-    if bad:
-        raise ValueError(f"{name} of {bad} of {len(value)} images hold NaN or infinity: expected finite values.")
-    return value
-
-
-def _pair(first, second, min_images, names=("real_features", "fake_features")):
-    first, second = (_matrix(name, value, min_images) for name, value in zip(names, (first, second)))
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(
-            f"{names[0]} have {first.shape[1]} values an image and {names[1]} {second.shape[1]}: expected one extractor's."
-        )
-    return first, second
-
-
-def _centred_pair(real, fake, neighbours, fake_images=None):
-    """Both without the reals' mean, which distances do not need and which would cost them digits."""
-    if neighbours < 1:
-        raise ValueError(f"neighbours is {neighbours}: expected 1 or more.")
-    real, fake = _pair(real, fake, 1)
-    for name, value, least in (("real", real, neighbours + 1), ("fake", fake, fake_images or neighbours + 1)):
-        if len(value) < least:
-            raise ValueError(
-                f"{name}_features are of {len(value)} images: expected {least} or more for {neighbours} neighbours."
-            )
-    centre = real.mean(axis=0)
-    return real - centre, fake - centre
-
-
-def _labels(name, labels, num_classes, num_images=None):
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{name} are {labels.dtype} {list(labels.shape)}: expected integers, one an image.")
-    if len(labels) == 0:
-        raise ValueError(f"{name} are of 0 images: expected 1 or more.")
-    if num_images is not None and len(labels) != num_images:
-        raise ValueError(f"{name} are {len(labels)} for the features of {num_images} images: expected one an image.")
-    if labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes):
-        limit = "" if num_classes is None else f" to {num_classes - 1}"
-        raise ValueError(f"{name} are from {labels.min()} to {labels.max()}: expected 0{limit}.")
-    return labels
-
-
-def _class_counts(name, labels_or_logits, num_classes):
-    if np.ndim(labels_or_logits) == 2:
-        logits = _matrix(name, labels_or_logits)
-        if num_classes not in (None, logits.shape[1]):
-            raise ValueError(f"{name} are logits of {logits.shape[1]} classes: expected {num_classes}.")
-        labels_or_logits, num_classes = logits.argmax(axis=1), logits.shape[1]
-    return np.bincount(_labels(name, labels_or_logits, num_classes), minlength=num_classes or 0)
+# Arithmetic.
 
 
 def _warn_if_rank_deficient(real, fake):
@@ -358,9 +299,6 @@ def _warn_if_rank_deficient(real, fake):
             f"{fewest} is rank-deficient and the distance too high; give more than {features} images.",
             stacklevel=3,
         )
-
-
-# Arithmetic.
 
 
 def _frechet_by_eigenvalues(real, fake):

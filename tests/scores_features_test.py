@@ -1,0 +1,152 @@
+"""Extractors against values by hand, on stand-ins of the modules' signatures; wrong modules end in one line."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfvae.scores import features
+
+
+class StandIn(tf.Module):
+    """Inception's signature: logits and pool_3 are fixed multiples of the mean of what comes in."""
+
+    def __init__(self, outputs=("logits", "pool_3"), spatial=False):
+        super().__init__()
+        self.weight = tf.Variable(np.linspace(-1, 1, 2048, dtype=np.float32))
+        self.outputs, self.spatial = outputs, spatial
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+    def __call__(self, images):
+        mean = tf.reduce_mean(images, axis=[1, 2, 3])[:, None]
+        pool = mean * self.weight
+        widths = {"logits": mean * self.weight[:1008], "pool_3": pool[:, None, None] if self.spatial else pool}
+        return {name: widths.get(name, mean) for name in self.outputs}
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory):
+    path = tmp_path_factory.mktemp("inception")
+    tf.saved_model.save(StandIn(), str(path))
+    return path
+
+
+def grey(*levels):
+    return np.stack([np.full([32, 32, 3], level, np.uint8) for level in levels])
+
+
+def test_inception_sees_images_scaled_to_plus_minus_one(inception):
+    outputs = features.load_inception(inception)(grey(0, 255, 51))
+    weight = np.linspace(-1, 1, 2048, dtype=np.float32)
+    np.testing.assert_allclose(outputs["features"], np.outer([-1, 1, -0.6], weight), atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], np.outer([-1, 1, -0.6], weight[:1008]), atol=1e-5)
+
+
+def test_inception_is_resized_to_299_px_bilinear(tmp_path):
+    class Probe(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 299, 299, 3])])
+        def __call__(self, images):
+            row = images[:, 150, :, 0]  # 299 values; a ramp shows the resizer
+            return {"logits": tf.tile(row, [1, 4])[:, :1008], "pool_3": tf.tile(row, [1, 7])[:, :2048]}
+
+    tf.saved_model.save(Probe(), str(tmp_path / "probe"))
+    ramp = np.broadcast_to((np.arange(32) * 8).astype(np.uint8)[None, None, :, None], [1, 32, 32, 3])
+    row = features.load_inception(tmp_path / "probe")(ramp)["features"][0, :299]
+    # Half-pixel centres: place i of 299 lies at (i + 0.5) * 32 / 299 - 0.5 of 32, held at the edges.
+    place = np.clip((np.arange(299) + 0.5) * 32 / 299 - 0.5, 0, 31)
+    np.testing.assert_allclose(row, place * 8 / 127.5 - 1, atol=1e-5)
+
+
+def test_a_module_with_only_a_signature_and_spatial_features_gives_the_same(inception, tmp_path):
+    module = StandIn(spatial=True)
+
+    class Bare(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = module.weight
+
+    tf.saved_model.save(Bare(), str(tmp_path / "bare"), signatures={"default": module.__call__})
+    images = grey(3, 200)
+    one, other = (features.load_inception(path)(images) for path in (inception, tmp_path / "bare"))
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_values_do_not_depend_on_how_many_images_come_at_once_nor_on_replicas(inception, two_replicas):
+    images = np.random.default_rng(0).integers(0, 256, (53, 32, 32, 3)).astype(np.uint8)
+    extractor = features.load_inception(inception)
+    whole = extractor(images)
+    parts = [extractor(images[:7]), extractor(images[7:])]
+    with two_replicas.scope():
+        spread = features.load_inception(inception)(images)
+    for name in whole:
+        assert len(whole[name]) == 53
+        np.testing.assert_allclose(whole[name], np.concatenate([part[name] for part in parts]), atol=1e-6)
+        np.testing.assert_allclose(whole[name], spread[name], atol=1e-6)
+
+
+def test_the_checksum_is_of_the_weights(inception, tmp_path):
+    other = StandIn()
+    other.weight.assign_add(tf.ones([2048]))
+    tf.saved_model.save(other, str(tmp_path / "other"))
+    assert features.checksum(inception) == features.checksum(inception)
+    assert features.checksum(inception) != features.checksum(tmp_path / "other")
+    assert features.load_inception(inception).checksum == features.checksum(inception)
+
+
+@pytest.mark.parametrize(
+    ("images", "line"),
+    [
+        (np.zeros([2, 32, 32, 3], np.float32), "images are float32"),
+        (np.zeros([2, 32, 32], np.uint8), "expected uint8 [N, H, W, 3]"),
+        (np.zeros([0, 32, 32, 3], np.uint8), "N 1 or more"),
+    ],
+)
+def test_images_of_another_type_are_refused(inception, images, line):
+    with pytest.raises(ValueError) as error:
+        features.load_inception(inception)(images)
+    assert line in str(error.value)
+
+
+def test_a_folder_without_a_module_says_where_to_get_it(tmp_path):
+    with pytest.raises(
+        ValueError, match="--inception_dir=.*: there is no saved_model.pb; unpack https://www.kaggle.com"
+    ):
+        features.load_inception(tmp_path)
+    with pytest.raises(ValueError, match="--classifier_dir=.*: there is no saved_model.pb; make one with python -m"):
+        features.load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("outputs", [("logits",), ("pool_3",), ("logits", "features")])
+def test_a_module_without_the_two_outputs_is_refused(outputs, tmp_path):
+    tf.saved_model.save(StandIn(outputs), str(tmp_path / "module"))
+    with pytest.raises(ValueError) as error:
+        features.load_inception(tmp_path / "module")
+    assert "is no extractor: expected an output" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_classifier_with_other_outputs_or_sizes_is_refused(tmp_path):
+    tf.saved_model.save(StandIn(), str(tmp_path / "module"))
+    facts = {"dataset": "cifar10", "resolution": 32, "class_names": ["one", "two"], "accuracy": 0.5}
+    (tmp_path / "module" / features.CLASSIFIER_FACTS).write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="is no extractor: expected a"):
+        features.load_classifier(tmp_path / "module")
+
+
+def test_exactly_one_extractor_is_asked_for():
+    with pytest.raises(ValueError, match="none of --inception_dir and --classifier_dir given"):
+        features.load(None, None)
+    with pytest.raises(ValueError, match="both of --inception_dir and --classifier_dir given"):
+        features.load("a", "b")
+
+
+def test_a_damaged_module_is_one_line(inception, tmp_path):
+    import shutil
+
+    shutil.copytree(inception, tmp_path / "cut")
+    file = tmp_path / "cut" / "saved_model.pb"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        features.load_inception(tmp_path / "cut")
