@@ -1,0 +1,103 @@
+"""Trains a small classifier on a dataset's own labels: the extractor of scores where Inception is not at hand.
+
+python -m tfvae.train_classifier --dataset=cifar10 --output_dir=runs/classifier_cifar10
+
+A network of eight 3 x 3 convolutions with two residual blocks (after Page's ResNet-9, myrtle.ai, 2018), trained with SGD and
+one cycle of the learning rate. The same command again resumes after the last whole epoch.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from tfvae import classifier, config, experiment
+
+DATASET = flags.DEFINE_string("dataset", "shapes", "cifar10, lfw, shapes, folder:PATH, or another TFDS dataset.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
+RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: the dataset's own.", lower_bound=8)
+OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the SavedModel; must not be there yet.")
+EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training images. Default: by dataset.", lower_bound=1)
+BASE_CHANNELS = flags.DEFINE_integer(
+    "base_channels", None, "Width; features are 8 x. Default: by dataset.", lower_bound=1
+)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, over all replicas.", lower_bound=1)
+LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.2, "The highest of the cycle.", lower_bound=0)
+WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 5e-4, "L2 penalty of the kernels, as a gradient.", lower_bound=0)
+MIN_IMAGES = flags.DEFINE_integer("min_images", 20, "LFW: identities with so many images or more.", lower_bound=2)
+PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic of the network.")
+SEED = flags.DEFINE_integer("seed", 0, "Of first values, order and augmentation.", lower_bound=0)
+OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the classifier that is there.")
+
+
+def main(argv):
+    with config.user_errors():
+        if not OUTPUT_DIR.value:
+            raise ValueError(
+                "--output_dir is missing: expected the classifier's folder, such as runs/classifier_cifar10."
+            )
+        output = pathlib.Path(OUTPUT_DIR.value)
+        if output.exists() and not OVERWRITE.value:
+            raise ValueError(f"{output} exists: give another --output_dir, or --overwrite to replace it.")
+        strategy = experiment.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
+        experiment.check_batch_size(BATCH_SIZE.value, strategy)
+        train, held_out = classifier.labelled_splits(DATASET.value, DATA_DIR.value, RESOLUTION.value, MIN_IMAGES.value)
+    recipe = classifier.RECIPES.get(DATASET.value, classifier.DEFAULT_RECIPE)
+    epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
+    steps = max(1, train.num_images // BATCH_SIZE.value)
+    settings = {
+        "dataset": DATASET.value,
+        "resolution": train.resolution,
+        "class_names": train.class_names,
+        "train_images": train.num_images,
+        "train_fingerprint": train.fingerprint,
+        "epochs": epochs,
+        "base_channels": base_channels,
+        "batch_size": BATCH_SIZE.value,
+        "learning_rate": LEARNING_RATE.value,
+        "weight_decay": WEIGHT_DECAY.value,
+        "precision": PRECISION.value,
+        "seed": SEED.value,
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+    }
+    print(
+        f"{DATASET.value}: {train.num_classes} classes, {train.num_images:,} images to train on, {held_out.num_images:,} held "
+        f"out; {epochs} epochs of {steps} steps",
+        flush=True,
+    )
+    with strategy.scope():
+        network = classifier.make_network(train.resolution, train.num_classes, base_channels, WEIGHT_DECAY.value)
+        network.compile(
+            keras.optimizers.SGD(classifier.OneCycle(LEARNING_RATE.value, epochs * steps), momentum=0.9, nesterov=True),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,  # XLA's convolutions are slower on a CPU
+        )
+    # Other settings, another place: what they left cannot be resumed from.
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    backup = output.with_name(f".{output.name}.training-{digest}")
+    network.fit(
+        train.batches(BATCH_SIZE.value, SEED.value).map(classifier.augment, tf.data.AUTOTUNE),
+        epochs=epochs,
+        steps_per_epoch=steps,
+        shuffle=False,
+        verbose=1 if os.isatty(1) else 2,
+        callbacks=[keras.callbacks.BackupAndRestore(str(backup))],
+    )
+    extractor = classifier.make_extractor(network)
+    logits = extractor.predict(held_out.images, batch_size=BATCH_SIZE.value, verbose=0)["logits"]
+    accuracy = float(np.mean(logits.argmax(axis=1) == held_out.labels))
+    classifier.save(extractor, settings | {"accuracy": accuracy, "held_out_images": held_out.num_images}, output)
+    for old in output.parent.glob(f".{output.name}.training-*"):
+        shutil.rmtree(old)
+    print(f"Done: {accuracy:.2%} of {held_out.num_images:,} held-out images right. Use it: --classifier_dir={output}")
+
+
+if __name__ == "__main__":
+    config.run_command(main)
