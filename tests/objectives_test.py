@@ -41,6 +41,7 @@ CASES = {
         gradient_clip_norm=1.0,
         architecture="biggan_deep",
     ),
+    "vae of optimal variance": dict(objective="vae", decoder_variance="optimal", gradient_clip_norm=1.0),
 }
 
 
@@ -181,6 +182,18 @@ def test_a_learned_variance_moves_towards_the_mean_squared_error(make_split, tin
         errors.append(float(logs["squared_error"]) / (32 * 32 * 3))
         sigmas.append(float(logs["decoder_sigma"]))
     assert abs(sigmas[-1] ** 2 - errors[-1]) < 0.5 * abs(sigmas[0] ** 2 - errors[-1])
+
+
+def test_the_optimal_variance_is_the_batchs_mean_squared_error(make_split, tiny_flags):
+    split = make_split()
+    _, model = make_model(split, tiny_flags, objective="vae", decoder_variance="optimal")
+    for _ in range(3):
+        logs = {name: float(value) for name, value in model.train_step(batches_of(split, 1)).items()}
+        mean = logs["squared_error"] / (32 * 32 * 3)
+        assert logs["decoder_sigma"] ** 2 == pytest.approx(mean, rel=1e-2)  # the soft limit adds 0.3 % to sigma here
+        # D (ln sigma + ln(2 pi) / 2 + 1 / 2): the Gaussian's negative log likelihood at its optimum.
+        at_optimum = 32 * 32 * 3 * (0.5 * np.log(mean) + 0.5 * np.log(2 * np.pi) + 0.5)
+        assert logs["loss"] - logs["kl_divergence"] == pytest.approx(at_optimum, rel=1e-3)
 
 
 def test_learning_rates_fall_to_zero_at_the_end(make_split, tiny_flags):

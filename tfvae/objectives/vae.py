@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfvae.objectives import losses
 from tfvae.objectives.objective import Objective
 
+DECODER_VARIANCES = ("fixed", "learned", "optimal")
 FLIP, LATENT = 0, 1  # streams of noise
 
 
@@ -18,8 +19,9 @@ class VAE(Objective):
     Args:
         kl_weight: weight of the KL divergence (beta).
         kl_warmup_images: the weight rises linearly from 0 over so many images seen; 0: at once.
-        decoder_variance: `fixed` (as above) or `learned`: the negative log likelihood of a Gaussian whose one variance is
-            learned (sigma-VAE, arXiv 2006.13202) in the squared error's place.
+        decoder_variance: `fixed` (as above), or the negative log likelihood of a Gaussian with one variance in the squared
+            error's place (sigma-VAE, arXiv 2006.13202): `learned` as a weight, or `optimal`, the global batch's mean squared
+            error, which is the likeliest (equation 9 there) and does not lag behind at usual learning rates.
         The others: as `Objective`'s.
 
     Raises:
@@ -27,10 +29,10 @@ class VAE(Objective):
     """
 
     def __init__(self, *args, kl_weight=1.0, kl_warmup_images=0, decoder_variance="fixed", **kwargs):
-        if decoder_variance not in ("fixed", "learned"):
-            raise ValueError(f"--decoder_variance={decoder_variance}: expected fixed or learned.")
+        if decoder_variance not in DECODER_VARIANCES:
+            raise ValueError(f"--decoder_variance={decoder_variance}: expected one of {', '.join(DECODER_VARIANCES)}.")
         super().__init__(*args, **kwargs)
-        self.kl_weight, self.kl_warmup_images = kl_weight, kl_warmup_images
+        self.kl_weight, self.kl_warmup_images, self.decoder_variance = kl_weight, kl_warmup_images, decoder_variance
         self.log_sigma = None
         if decoder_variance == "learned":
             self.log_sigma = self.add_weight(
@@ -55,10 +57,14 @@ class VAE(Objective):
             latent = mean + tf.exp(0.5 * log_variance) * noise
             squared_error = losses.squared_error(image, self.generator(latent, label, training=True))
             reconstruction, logs = squared_error, {}
-            if self.log_sigma is not None:
-                # Softly no smaller than exp(-6): a perfect pixel would pull it to minus infinity.
-                log_sigma = -6.0 + tf.nn.softplus(self.log_sigma.value + 6.0)
+            if self.decoder_variance != "fixed":
                 num_values = float(image.shape[1] * image.shape[2] * image.shape[3])
+                if self.log_sigma is None:
+                    log_sigma = 0.5 * tf.math.log(self.mean_over_replicas(squared_error) / num_values)
+                else:
+                    log_sigma = self.log_sigma.value
+                # Softly no smaller than exp(-6): a perfect pixel would pull it to minus infinity.
+                log_sigma = -6.0 + tf.nn.softplus(log_sigma + 6.0)
                 reconstruction = losses.gaussian_negative_log_likelihood(squared_error, num_values, log_sigma)
                 logs["decoder_sigma"] = tf.exp(log_sigma)
             kl = tf.reduce_sum(losses.kl_divergence(mean, log_variance), -1)
@@ -78,6 +84,14 @@ class VAE(Objective):
             "generator_gradient_norm": decoder_norm,
             "discriminator_gradient_norm": encoder_norm,
         }
+
+    def mean_over_replicas(self, per_example):
+        """Mean over the global batch, without its gradient, float32 scalar: at the optimum sigma's gradient is 0 anyway."""
+        total = tf.reduce_sum(tf.stop_gradient(per_example))
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            total = context.all_reduce(tf.distribute.ReduceOp.SUM, total)
+        return total / self.global_batch_size
 
     def kl_weight_now(self):
         """The KL's weight at this step: float32 scalar."""
