@@ -1,11 +1,14 @@
-"""Measures training: step speed against the machine's own convolution peak, input pipeline, start-up, memory.
+"""Measures training and scoring: speed against the machine's own convolution peak, input pipeline, start-up, memory.
 
 python scripts/benchmark.py --output=benchmark.json
+python scripts/benchmark.py --parts=scores
 
-One row for each architecture, objective, precision and width, each in a process of its own. The FLOP/s of a step are those
+Steps: one row for each architecture, objective, precision and width, each in a process of its own. The FLOP/s of a step are those
 that the tables of the networks define: (forward passes + 2 a backward pass through weights, 1 through inputs alone) of
 convolutions and linear layers. Resampling is folded into convolutions, which takes fewer; "executed" counts what runs.
 The peak is the best FLOP/s of one 3 x 3 convolution among a few sizes, in the same process, before and after the steps.
+Scores: images/s of the extractors (a classifier of CIFAR-10's size; a network of InceptionV3's shape, random weights, in
+Inception's place), and seconds of every score of two sets of 10,000 x 2048 random features.
 """
 
 import itertools
@@ -15,12 +18,14 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 STARTED = time.perf_counter()
 
 from absl import app, flags  # noqa: E402 (the clock starts before the libraries load)
 
+PARTS = flags.DEFINE_list("parts", ["steps", "pipeline"], "What is measured: some of steps, pipeline, scores.")
 ARCHITECTURES = flags.DEFINE_list("architectures", ["biggan", "biggan_deep"], "Networks.")
 OBJECTIVES = flags.DEFINE_list("objectives", ["gan", "vae"], "Objectives.")
 PRECISIONS = flags.DEFINE_list("precisions", ["float32", "mixed_bfloat16"], "Arithmetic.")
@@ -148,11 +153,94 @@ def measure_pipeline(batch_size, seconds=5.0):
     return batches * batch_size / (time.perf_counter() - start)
 
 
+INCEPTION_FLOPS = 11.4e9  # of one image of 299 px, forward
+
+
+def measure_extractors(folder):
+    """Images/s of both extractors, and the share of the peak of the larger one, as a dict."""
+    import keras
+    import numpy as np
+
+    from tfvae import classifier
+    from tfvae.scores import features
+
+    images = random_split(10_000).images
+    network = classifier.make_network(32, 10, classifier.RECIPES["cifar10"].base_channels)
+    facts = {"dataset": "random", "resolution": 32, "class_names": ["a class"] * 10, "accuracy": None}
+    classifier.save(classifier.make_extractor(network), facts, folder / "classifier")
+    whole = keras.applications.InceptionV3(weights=None, classes=1008, classifier_activation=None)
+    outputs = {"logits": whole.output, "pool_3": whole.get_layer("avg_pool").output}
+    keras.Model(whole.input, outputs).export(str(folder / "inception"), verbose=False)
+    result = {}
+    for extractor, number in (
+        (features.load_classifier(folder / "classifier"), len(images)),
+        (features.load_inception(folder / "inception"), 500),
+    ):
+        extractor(images[:100])
+        peak = convolution_peak("float32")
+        start = time.perf_counter()
+        extractor(np.ascontiguousarray(images[:number]))
+        seconds = time.perf_counter() - start
+        peak = max(peak, convolution_peak("float32"))
+        row = {"images": number, "seconds": seconds, "images_per_second": number / seconds}
+        if extractor.kind == "inception":
+            row["share_of_peak"] = INCEPTION_FLOPS * number / seconds / peak
+        result[extractor.kind] = row
+    return result
+
+
+def measure_metrics(number=10_000, width=2048):
+    """Seconds of every score of two sets of features, and the peak memory in MB, as a dict."""
+    import numpy as np
+
+    from tfvae.scores import metrics
+
+    draw = np.random.default_rng(0)
+    real, fake = (draw.normal(size=(number, width)).astype(np.float32) for _ in range(2))
+    logits = draw.normal(size=(number, 1008)).astype(np.float32)
+    result = {}
+    for name, compute in (
+        ("inception_score", lambda: metrics.inception_score(logits)),
+        ("frechet_distance", lambda: metrics.frechet_distance(real, fake)),
+        ("frechet_distance_fast", lambda: metrics.frechet_distance_fast(real, fake)),
+        ("kernel_distance", lambda: metrics.kernel_distance(real, fake)),
+        ("precision_recall", lambda: metrics.precision_recall(real, fake)),
+        ("density_coverage", lambda: metrics.density_coverage(real, fake)),
+    ):
+        start = time.perf_counter()
+        compute()
+        result[name] = time.perf_counter() - start
+    result["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return result
+
+
 def main(argv):
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
     if ROW.value:
         print(json.dumps(measure_row(*ROW.value.split(","))))
         return
+    result = {}
+    if "steps" in PARTS.value:
+        result["rows"] = measure_steps()
+    if "pipeline" in PARTS.value:
+        result["pipeline"] = {str(batch): measure_pipeline(batch) for batch in (64, 512)}
+        speeds = ", ".join(f"{speed:,.0f} at batch {batch}" for batch, speed in result["pipeline"].items())
+        print(f"input pipeline, CIFAR-10's size in memory: {speeds} images/s", flush=True)
+    if "scores" in PARTS.value:
+        with tempfile.TemporaryDirectory() as folder:
+            result["extractors"] = measure_extractors(pathlib.Path(folder))
+        for kind, row in result["extractors"].items():
+            share = f", {row['share_of_peak']:.0%} of the peak" if "share_of_peak" in row else ""
+            print(f"{kind}: {row['images']:,} images in {row['seconds']:.1f} s{share}", flush=True)
+        result["metrics"] = measure_metrics()
+        for name, value in result["metrics"].items():
+            print(f"{name}: {value:,.1f}" + ("" if name == "peak_memory_mb" else " s of 10,000 x 2048 a side"))
+    if OUTPUT.value:
+        pathlib.Path(OUTPUT.value).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def measure_steps():
+    """The rows of the steps, printed as they come."""
     rows = []
     header = f"{'networks':<12} {'objective':<9} {'precision':<14} {'ch':>3} {'images/s':>9} {'GFLOP/s':>8} {'peak':>7}"
     print(f"{header} {'share':>6} {'executed':>8} {'first step':>10} {'memory':>9}", flush=True)
@@ -171,11 +259,7 @@ def main(argv):
             f"{row['executed_share_of_peak']:8.0%} {row['start_to_first_step_seconds']:8.1f} s {row['peak_memory_mb']:6.0f} MB",
             flush=True,
         )
-    pipeline = {str(batch): measure_pipeline(batch) for batch in (64, 512)}
-    speeds = ", ".join(f"{speed:,.0f} at batch {batch}" for batch, speed in pipeline.items())
-    print(f"input pipeline, CIFAR-10's size in memory: {speeds} images/s")
-    if OUTPUT.value:
-        pathlib.Path(OUTPUT.value).write_text(json.dumps({"rows": rows, "pipeline": pipeline}, indent=2) + "\n")
+    return rows
 
 
 if __name__ == "__main__":

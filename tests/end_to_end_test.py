@@ -145,6 +145,107 @@ def test_a_vae_is_trained_and_every_sheet_drawn_from_its_folder_alone(folder, tm
     assert first == {kind: (tmp_path / "other" / f"{kind}.png").read_bytes() for kind in kinds}
 
 
+@pytest.fixture(scope="session")
+def classifier(folder, tmp_path_factory):
+    """A classifier of the folder's two classes, as the command makes it."""
+    path = tmp_path_factory.mktemp("classifier") / "classifier"
+    result = run(
+        "train_classifier",
+        f"--dataset={folder}",
+        "--base_channels=2",
+        "--epochs=1",
+        "--batch_size=8",
+        f"--output_dir={path}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Done: " in result.stdout and "held-out images right" in result.stdout
+    assert json.loads((path / "classifier.json").read_text())["class_names"] == ["one", "two"]
+    assert [file.name for file in path.parent.iterdir()] == ["classifier"]
+    return path
+
+
+def test_a_run_is_scored_while_it_trains_and_afterwards(folder, classifier, tmp_path):
+    model_dir, cache = tmp_path / "vae", f"--cache_dir={tmp_path / 'cache'}"
+    flags = [f"--dataset={folder}", *TINY, "--train_images=48", "--objective=vae", f"--classifier_dir={classifier}"]
+    trained = run("train", *flags, f"--model_dir={model_dir}", "--eval_every_images=16", "--eval_images=20")
+    assert trained.returncode == 0, trained.stderr
+    rows = [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
+    scored = {row["images"]: row["frechet_classifier_distance"] for row in rows if "precision" in row}
+    assert list(scored) == [16, 32, 48]
+    best = min(scored, key=scored.get)
+    assert {file.stem for file in (model_dir / "best").glob("ckpt-*")} == {f"ckpt-{best}"}
+    assert json.loads((model_dir / "best" / f"ckpt-{best}.json").read_text())["images"] == best
+
+    arguments = [
+        f"--model_dir={model_dir}",
+        f"--classifier_dir={classifier}",
+        "--num_images=20",
+        "--num_seeds=2",
+        cache,
+    ]
+    first = run("evaluate", *arguments)
+    assert first.returncode == 0, first.stderr
+    assert "20 images against 20 of folder:" in first.stdout and "less is better" in first.stdout
+    result = json.loads((model_dir / "scores.json").read_text())
+    assert result["protocol"]["extractor"]["kind"] == "classifier"
+    assert result["source"]["images_seen"] == 48 and result["seeds"] == [0, 1]
+    values = result["scores"]["frechet_classifier_distance"]
+    assert values["mean"] == pytest.approx(np.mean(values["values"])) and values["std"] == pytest.approx(
+        np.std(values["values"], ddof=1)
+    )
+    assert result["scores"]["kernel_classifier_distance_standard_error"]["mean"] is None  # one block: unknown
+    assert result["reconstruction"]["scores"]["psnr"] > 0
+    assert any("rank-deficient" in line for line in result["warnings"])
+    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".npz"]
+
+    refused = run("evaluate", *arguments)
+    assert refused.returncode == 1
+    assert "scores.json exists: give another --output, or --overwrite to replace it." in refused.stderr
+
+    again = run("evaluate", *arguments, "--virtual_devices=2", "--batch_size=7", f"--output={tmp_path / 'again.json'}")
+    assert again.returncode == 0, again.stderr
+    other = json.loads((tmp_path / "again.json").read_text())
+    assert other["protocol"].pop("batch_size") == 7 and result["protocol"].pop("batch_size") == 100
+    for name, value in result["scores"].items():
+        found = other["scores"].pop(name)["mean"]
+        assert found == value["mean"] or found == pytest.approx(value["mean"], rel=1e-3, abs=1e-6)
+    assert other.pop("scores") == {}
+
+    fitted = run("evaluate", *arguments, "--prior=gmm", "--best")
+    assert fitted.returncode == 0, fitted.stderr
+    result = json.loads((model_dir / "scores_best_gmm.json").read_text())
+    assert result["source"]["prior"]["kind"] == "gmm" and result["source"]["images_seen"] == best
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(model_dir / "logs"))
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert {
+        "scores/precision",
+        "scores_gmm/precision",
+        "scores_of_small_sample/precision",
+        "scores_of_reconstructions/psnr",
+    } <= tags
+
+
+def test_pictures_are_scored_against_a_dataset(folder, classifier, tmp_path):
+    arguments = [
+        f"--dataset={folder}",
+        f"--classifier_dir={classifier}",
+        "--num_images=24",
+        f"--cache_dir={tmp_path / 'cache'}",
+    ]
+    result = run(
+        "evaluate", f"--images={folder.removeprefix('folder:')}", *arguments, f"--output={tmp_path / 'a.json'}"
+    )
+    assert result.returncode == 0, result.stderr
+    # The same images on both sides: every distance is 0.
+    scores = json.loads((tmp_path / "a.json").read_text())["scores"]
+    assert abs(scores["frechet_classifier_distance"]["mean"]) < 1e-6
+    assert scores["precision"]["mean"] == scores["recall"]["mean"] == scores["density"]["mean"] == 1
+
+
 WORKER = textwrap.dedent(
     """
     import sys
@@ -208,6 +309,17 @@ def test_two_processes_end_with_equal_weights(folder, tmp_path):
         ("train", ["--strategy=multi_worker", "--model_dir=X"], "the environment variable TF_CONFIG is not set"),
         ("sample", ["--model_dir=/nowhere"], "/nowhere holds no model"),
         ("sample", ["--model_dir=X", "--sheets=everything"], "--sheets=everything: expected some of grid"),
+        ("train", ["--eval_every_images=9", "--model_dir=X"], "none of --inception_dir and --classifier_dir given"),
+        ("train_classifier", [], "--output_dir is missing"),
+        ("train_classifier", ["--dataset=folder:/nowhere", "--output_dir=X"], "/nowhere"),
+        ("evaluate", [], "none given: expected one of --model_dir, --saved_model, --images and --split"),
+        ("evaluate", ["--split=test"], "--dataset is missing"),
+        ("evaluate", ["--split=test", "--dataset=shapes"], "none of --inception_dir and --classifier_dir given"),
+        (
+            "evaluate",
+            ["--split=test", "--dataset=shapes", "--inception_dir=/nowhere"],
+            "--inception_dir=/nowhere: there is no saved_model.pb; unpack https://www.kaggle.com",
+        ),
     ],
 )
 def test_bad_input_ends_with_one_clear_line_and_no_traceback(module, arguments, line, tmp_path):

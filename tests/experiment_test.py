@@ -58,26 +58,19 @@ def test_labels_cannot_be_asked_of_data_without_labels(make_split):
         Config(dataset="random", conditional=True).resolve(dataclasses.replace(make_split(), dataset="random"))
 
 
-def test_a_batch_that_does_not_divide_over_the_replicas_is_refused():
+def test_a_batch_that_does_not_divide_over_the_replicas_is_refused(two_replicas):
     with pytest.raises(
         ValueError, match="--batch_size=7 does not divide over 2 replicas. Expected a multiple of 2, such as 6"
     ):
-        experiment.make_strategy(Config(batch_size=7, virtual_devices=2))
+        experiment.check_batch_size(7, two_replicas)
 
 
 def config_of(*arguments):
     """The configuration that a command would read from its arguments."""
     values = flags.FlagValues()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flags, "FLAGS", values)
-        for kind in ("string", "integer", "float", "boolean", "enum", "list"):
-            define = getattr(flags, f"DEFINE_{kind}")
-            patch.setattr(
-                flags, f"DEFINE_{kind}", lambda *args, define=define, **kw: define(*args, flag_values=values, **kw)
-            )
-        config.define_flags()
-        values(values.read_flags_from_files(["command", *arguments]))
-        return Config.from_flags()
+    config.define_flags(values)
+    values(values.read_flags_from_files(["command", *arguments]))
+    return Config.from_flags(values)
 
 
 def test_every_field_is_a_flag_and_comes_back_from_it():
@@ -138,7 +131,7 @@ def test_the_newest_checkpoint_is_restored_whole(run):
     settings, model, _, directory = run
     model.step.assign(0)
     model.generator.weights[0].assign(tf.zeros_like(model.generator.weights[0]))
-    assert experiment.restore_newest(directory, model).endswith("ckpt-24")
+    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
     assert (model.images_seen, first_weight(model)) == (24, 3.0)
 
 
@@ -153,7 +146,7 @@ def test_a_checkpoint_holds_every_weight_and_every_moment(run):
     assert len(variables) > 200
     for variable in variables:
         variable.assign(tf.fill(variable.shape, 7.0))
-    experiment.restore_newest(directory, model)
+    experiment.restore_newest(directory.checkpoints, model)
     assert not [variable.path for variable in variables if np.all(variable.numpy() == 7.0)]
 
 
@@ -161,11 +154,11 @@ def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(run, cap
     _, model, _, directory = run
     damage(directory, 24)
     for set_aside in (False, True):  # first as a command that only reads, then as the run itself
-        assert experiment.restore_newest(directory, model, set_aside).endswith("ckpt-16")
+        assert experiment.restore_newest(directory.checkpoints, model, set_aside).endswith("ckpt-16")
         assert (model.images_seen, first_weight(model)) == (16, 2.0)
         assert "ckpt-24 cannot be read" in capsys.readouterr().out
     assert (directory.checkpoints / "ckpt-24.index.damaged").exists()
-    assert experiment.restore_newest(directory, model).endswith("ckpt-16")
+    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-16")
 
 
 def test_a_checkpoint_without_its_data_or_with_an_empty_index_is_set_aside(run):
@@ -173,7 +166,7 @@ def test_a_checkpoint_without_its_data_or_with_an_empty_index_is_set_aside(run):
     (directory.checkpoints / "ckpt-24.index").write_bytes(b"")
     for data in directory.checkpoints.glob("ckpt-16.data*"):
         data.unlink()
-    assert experiment.restore_newest(directory, model).endswith("ckpt-8")
+    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-8")
 
 
 def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(run):
@@ -181,7 +174,7 @@ def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(run):
     for images_seen in (8, 16, 24):
         damage(directory, images_seen)
     with pytest.raises(UserError, match="no checkpoint in .* can be read .*--overwrite"):
-        experiment.restore_newest(directory, model)
+        experiment.restore_newest(directory.checkpoints, model)
 
 
 def test_a_full_disk_while_saving_keeps_the_old_checkpoints(run):
@@ -196,10 +189,10 @@ def test_a_full_disk_while_saving_keeps_the_old_checkpoints(run):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(directory.checkpoints.glob("ckpt-32*"))
-    assert experiment.restore_newest(directory, model).endswith("ckpt-24")
+    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
     model.step.assign(4)
     saver.save()
-    assert experiment.restore_newest(directory, model).endswith("ckpt-32")
+    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-32")
 
 
 def test_only_the_newest_checkpoints_are_kept(run):
@@ -258,11 +251,15 @@ def test_checkpoints_of_other_networks_are_left_alone(run):
     settings, _, split, directory = run
     wider = experiment.make_objective(dataclasses.replace(settings, base_channels=5), 0)
     with pytest.raises(UserError, match="holds other weights than this version's networks have"):
-        experiment.restore_newest(directory, wider, set_aside=True)
+        experiment.restore_newest(directory.checkpoints, wider, set_aside=True)
     assert len(list(directory.checkpoints.glob("*.index"))) == 3
 
 
-@pytest.mark.parametrize("flagfile", sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.cfg")))
+# Those of configs/study/ are the study's, and tested with it.
+FLAGFILES = [p.relative_to(ROOT) for p in sorted((ROOT / "configs").rglob("*.cfg")) if p.parent.name != "study"]
+
+
+@pytest.mark.parametrize("flagfile", map(str, FLAGFILES))
 def test_every_flagfile_makes_an_experiment(flagfile, monkeypatch):
     monkeypatch.chdir(ROOT)
     settings = config_of(f"--flagfile={flagfile}")

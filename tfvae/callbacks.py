@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import pathlib
 import shutil
 import signal
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from tfvae import experiment, sheets
+from tfvae import evaluation, experiment, prior, sheets, sources
 from tfvae.config import UserError
 from tfvae.data import images
 from tfvae.objectives import losses
@@ -193,6 +194,108 @@ class Sheets(keras.callbacks.Callback):
         self.writer.flush()
 
 
+class Scores(keras.callbacks.Callback):
+    """Scores the EMA generator on a small sample every `eval_every_images` and at the end, and keeps the best checkpoint.
+
+    The best: of least Fréchet distance. It lies in the run's `best/`, with its scores in a JSON file of the same name. Values of
+    a small sample compare along one run, not with those of `tfvae.evaluate`.
+
+    Args:
+        split: the training split, whose subset is the reference. extractor: of `scores.features`, loaded outside of any scope.
+        data: as `Sheets`'.
+    """
+
+    def __init__(self, config, directory, writer, split, extractor, data):
+        super().__init__()
+        self.config, self.directory, self.writer = config, directory, writer
+        self.split, self.extractor, self.data = split, extractor, data
+
+    def on_train_begin(self, logs=None):
+        self.clock = Clock(self.config.eval_every_images, self.model.images_seen)
+        self.scored = None  # images seen at the newest scores
+        outputs = evaluation.outputs_of_split(
+            self.split, self.extractor, evaluation.cache_dir(), self.config.eval_images
+        )
+        self.reference = evaluation.Reference(outputs, self.split.num_classes)
+        generator = self.model.ema_generator
+        facts, flags = {}, dataclasses.asdict(self.config)
+        generate = sources.drawer(generator, self.model.global_batch_size)
+        drawn = sources.Model(self.directory.path, flags, generator.num_classes, generate, None, 0, facts)
+        labels = outputs.labels if generator.num_classes else None
+        self.source = sources.Generator(drawn, prior.Normal(generator.latent_dim), labels)
+        self.manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(objective=self.model), str(self.directory.best), max_to_keep=1
+        )
+        self.least = math.inf
+        kept = sorted(self.directory.best.glob("ckpt-*.index"), key=lambda file: int(file.stem.split("-")[1]))
+        if kept and kept[-1].with_suffix(".json").exists():
+            self.least = json.loads(kept[-1].with_suffix(".json").read_text())[self.name]
+
+    @property
+    def name(self):
+        """Of the score that tells the best."""
+        return evaluation.name_of("frechet", self.extractor)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.clock.due(self.model.images_seen):
+            self.score()
+
+    def on_train_end(self, logs=None):
+        if not self.model.stop_training and self.scored != self.model.images_seen:
+            self.score()
+
+    def score(self):
+        seen = self.scored = self.model.images_seen
+        experiment.refresh_ema_statistics(self.model, *self.data)
+        number = self.config.eval_images
+        batches = self.source.batches(number, self.config.seed)
+        outputs = evaluation.outputs_of(batches, self.extractor, number, "scores", progress=False)
+        scores = evaluation.score(self.reference, outputs, self.extractor, self.config.seed)
+        scores = {name: value for name, value in scores.items() if math.isfinite(value)}
+        with self.writer.as_default(step=seen):
+            for name, value in scores.items():
+                tf.summary.scalar(f"scores_of_small_sample/{name}", value)
+        self.writer.flush()
+        row = {"images": seen} | scores
+        with self.directory.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        best = scores[self.name] < self.least
+        print(
+            f"{seen:>11,} images: {self.name} {scores[self.name]:.4g}, precision {scores['precision']:.3f}, "
+            f"recall {scores['recall']:.3f} of {number:,} images" + (", the best so far" if best else ""),
+            flush=True,
+        )
+        if best:
+            self.least = scores[self.name]
+            self.keep(seen, row)
+
+    def keep(self, seen, row):
+        # The scores first: a checkpoint without them would pass for one that was never scored, and any other would replace it.
+        self.directory.best.mkdir(parents=True, exist_ok=True)
+        file = self.directory.best / f"ckpt-{seen}.json"
+        beside = file.with_suffix(".tmp")
+        beside.write_text(json.dumps(row, indent=2) + "\n")
+        os.replace(beside, file)
+        save(self.manager, seen)
+        for old in self.directory.best.glob("ckpt-*.json"):
+            if old != file:
+                old.unlink()
+
+
+def save(manager, seen):
+    """Saves a checkpoint, or leaves nothing of it and says why. Raises: UserError."""
+    try:
+        manager.save(checkpoint_number=seen)
+    except (tf.errors.OpError, OSError) as error:
+        for part in pathlib.Path(manager.directory).glob(f"ckpt-{seen}[._]*"):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        raise UserError(
+            f"checkpoint at {seen:,} images could not be written to {manager.directory} "
+            f"({' '.join(str(error).split())[:150]}). The checkpoints before it are whole; free some space and run the same "
+            "command again."
+        ) from error
+
+
 class Checkpoints(keras.callbacks.Callback):
     """Saves everything every `checkpoint_every_seconds` and at the end; SIGTERM and SIGINT: save and stop.
 
@@ -240,14 +343,5 @@ class Checkpoints(keras.callbacks.Callback):
         self.last_time = time.monotonic()
         experiment.refresh_ema_statistics(self.model, *self.data)
         if self.chief:
-            try:
-                self.manager.save(checkpoint_number=seen)
-            except (tf.errors.OpError, OSError) as error:
-                for part in self.directory.checkpoints.glob(f"ckpt-{seen}[._]*"):
-                    shutil.rmtree(part) if part.is_dir() else part.unlink()
-                raise UserError(
-                    f"checkpoint at {seen:,} images could not be written to {self.directory.checkpoints} "
-                    f"({' '.join(str(error).split())[:150]}). The checkpoints before it are whole; free some space and run "
-                    "the same command again."
-                ) from error
+            save(self.manager, seen)
         self.saved = seen

@@ -8,10 +8,12 @@ import typing
 from absl import app, flags, logging
 
 from tfvae.networks import tables
-from tfvae.objectives import augment, losses
+from tfvae.objectives import augment, losses, vae
 
 OBJECTIVES = ("gan", "vae")
 ARCHITECTURES = ("biggan", "biggan_deep")
+# Flags that say where things lie on one machine, and nothing of the experiment.
+PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir")
 
 
 class UserError(Exception):
@@ -124,7 +126,11 @@ class Config:
     augment: tuple[str, ...] = _flag((), f"GAN: DiffAugment policies, some of {','.join(augment.POLICIES)}.")
     kl_weight: float = _flag(1.0, "VAE: weight of the KL divergence beside the squared error in [-1, 1].", minimum=0)
     kl_warmup_images: int = _flag(0, "VAE: images over which the KL's weight rises from 0.", minimum=0)
-    decoder_variance: str = _flag("fixed", "VAE: fixed, or learned (sigma-VAE).", ("fixed", "learned"))
+    decoder_variance: str = _flag(
+        "fixed",
+        "VAE: fixed, or sigma-VAE's: learned as a weight, optimal (the batch's mean squared error).",
+        vae.DECODER_VARIANCES,
+    )
 
     optimizer: str = _flag("adam", "Optimizer of both networks.", ("adam", "sgd"))
     generator_learning_rate: float = _flag(2e-4, "Learning rate of the generator or decoder.", minimum=0)
@@ -159,6 +165,15 @@ class Config:
 
     log_every_images: int = _flag(2_000, "Images between two points of the curves.", minimum=1, free=True)
     sample_every_images: int = _flag(20_000, "Images between two sheets; 0: only at the end.", minimum=0, free=True)
+    eval_every_images: int = _flag(
+        0,
+        "Images between two scores of a small sample; 0: none. The checkpoint that scores best is kept.",
+        minimum=0,
+        free=True,
+    )
+    eval_images: int = _flag(2_000, "Images on each side of these scores.", minimum=16, free=True)
+    inception_dir: str | None = _flag(None, "Their extractor: folder of TF-GAN's Inception.", free=True)
+    classifier_dir: str | None = _flag(None, "Their extractor: folder that tfvae.train_classifier made.", free=True)
     checkpoint_every_seconds: float = _flag(600.0, "Seconds between two checkpoints.", minimum=0, free=True)
     keep_checkpoints: int = _flag(3, "Newest checkpoints that are kept.", minimum=1, free=True)
 
@@ -212,9 +227,9 @@ class Config:
         )
 
     @classmethod
-    def from_flags(cls):
+    def from_flags(cls, flag_values=flags.FLAGS):
         """From the parsed flags. Raises: ValueError."""
-        values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(cls)}
+        values = {field.name: flag_values[field.name].value for field in dataclasses.fields(cls)}
         try:
             values["channel_multipliers"] = tuple(int(m) for m in values["channel_multipliers"])
         except ValueError:
@@ -224,21 +239,21 @@ class Config:
         return cls(**values)
 
 
-def define_flags():
-    """Defines one absl flag for each field of `Config`."""
+def define_flags(flag_values=flags.FLAGS):
+    """Defines one absl flag for each field of `Config`, in absl's own set or in another."""
     flags.disclaim_key_flags()  # so that --help shows them under the command
     for field in dataclasses.fields(Config):
         kind = field.type if isinstance(field.type, type) else next(iter(typing.get_args(field.type)), str)
         name, default, help_text = field.name, field.default, field.metadata["help"]
         if field.metadata["choices"]:
-            flags.DEFINE_enum(name, default, field.metadata["choices"], help_text)
+            flags.DEFINE_enum(name, default, field.metadata["choices"], help_text, flag_values=flag_values)
         elif isinstance(default, tuple):
-            flags.DEFINE_list(name, [str(value) for value in default], help_text)
+            flags.DEFINE_list(name, [str(value) for value in default], help_text, flag_values=flag_values)
         elif kind is bool:
-            flags.DEFINE_boolean(name, default, help_text)
+            flags.DEFINE_boolean(name, default, help_text, flag_values=flag_values)
         elif kind is int:
-            flags.DEFINE_integer(name, default, help_text)
+            flags.DEFINE_integer(name, default, help_text, flag_values=flag_values)
         elif kind is float:
-            flags.DEFINE_float(name, default, help_text)
+            flags.DEFINE_float(name, default, help_text, flag_values=flag_values)
         else:
-            flags.DEFINE_string(name, default, help_text)
+            flags.DEFINE_string(name, default, help_text, flag_values=flag_values)

@@ -23,7 +23,7 @@ def make_strategy(config):
     """The tf.distribute strategy; sets up devices, precision and seeds, so call it before anything else of TensorFlow.
 
     Raises:
-        ValueError: a strategy that this machine cannot have, or a batch that its replicas cannot share.
+        ValueError: a strategy that this machine cannot have.
     """
     if config.virtual_devices:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -57,14 +57,18 @@ def make_strategy(config):
         strategy = tf.distribute.MirroredStrategy(devices)
     else:
         strategy = tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    if config.batch_size % replicas:
-        near = max(replicas, config.batch_size // replicas * replicas)
-        raise ValueError(
-            f"--batch_size={config.batch_size} does not divide over {replicas} replicas. Expected a multiple of {replicas}, "
-            f"such as {near}."
-        )
     return strategy
+
+
+def check_batch_size(batch_size, strategy):
+    """Raises a ValueError for a batch that the strategy's replicas cannot share."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        near = max(replicas, batch_size // replicas * replicas)
+        raise ValueError(
+            f"--batch_size={batch_size} does not divide over {replicas} replicas. Expected a multiple of {replicas}, such as "
+            f"{near}."
+        )
 
 
 def worker_of(strategy):
@@ -234,7 +238,7 @@ def refresh_ema_statistics(model, split_images, split_labels):
 
 
 class RunDirectory:
-    """`<model_dir>/`: config.json, checkpoints/, logs/, samples/, metrics.jsonl.
+    """`<model_dir>/`: config.json, checkpoints/, best/, logs/, samples/, metrics.jsonl.
 
     Args:
         path: the folder; made when the first thing is written.
@@ -244,6 +248,7 @@ class RunDirectory:
         self.path = Path(path)
         self.config_file = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
         self.logs = self.path / "logs"
         self.samples = self.path / "samples"
         self.metrics = self.path / "metrics.jsonl"
@@ -284,7 +289,7 @@ class RunDirectory:
         }
         if overwrite and self.config_file.exists():
             # Checkpoints first and config.json last: cut short, what is left is still refused under other flags.
-            for old in (self.checkpoints, self.logs, self.samples, self.path / "sheets"):
+            for old in (self.checkpoints, self.best, self.logs, self.samples, self.path / "sheets"):
                 if old.exists():
                     shutil.rmtree(old)
             for old in (self.metrics, self.config_file):
@@ -324,11 +329,12 @@ class RunDirectory:
 NOT_DAMAGE = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.CancelledError)
 
 
-def restore_newest(directory, model, set_aside=False):
+def restore_newest(checkpoints, model, set_aside=False):
     """Restores the newest checkpoint that can be read, and says which ones cannot.
 
     Args:
-        directory: a `RunDirectory`. model: an `Objective`; restored whole, optimizers, EMA and step too.
+        checkpoints: folder, `RunDirectory.checkpoints` or `.best`.
+        model: an `Objective`; restored whole, optimizers, EMA and step too.
         set_aside: rename damaged ones to `*.damaged`: of the one process that writes here.
 
     Returns:
@@ -337,7 +343,7 @@ def restore_newest(directory, model, set_aside=False):
     Raises:
         UserError: there are checkpoints, and none can be read.
     """
-    indices = sorted(directory.checkpoints.glob("ckpt-*.index"), key=lambda p: int(p.stem.split("-")[1]), reverse=True)
+    indices = sorted(checkpoints.glob("ckpt-*.index"), key=lambda p: int(p.stem.split("-")[1]), reverse=True)
     checkpoint = tf.train.Checkpoint(objective=model)
     for index in indices:
         prefix = str(index.with_suffix(""))
@@ -358,14 +364,17 @@ def restore_newest(directory, model, set_aside=False):
                 os.replace(index, f"{index}.damaged")
     if indices:
         raise UserError(
-            f"no checkpoint in {directory.checkpoints} can be read ({len(indices)} damaged). Expected at least one; "
+            f"no checkpoint in {checkpoints} can be read ({len(indices)} damaged). Expected at least one; "
             "--overwrite starts the run anew."
         )
     return None
 
 
-def load(model_dir):
+def load(model_dir, best=False):
     """A trained model, ready for use: (Config, facts of the data, Objective).
+
+    Args:
+        best: the checkpoint that scored best while training, not the newest.
 
     Raises:
         UserError: no run, or no checkpoint that can be read.
@@ -374,6 +383,10 @@ def load(model_dir):
     config, data = directory.read_config()
     keras.config.set_dtype_policy(config.precision)
     model = make_objective(config, data["num_classes"])
-    if restore_newest(directory, model) is None:
+    if restore_newest(directory.best if best else directory.checkpoints, model) is None:
+        if best:
+            raise UserError(
+                f"{directory.best} holds no checkpoint: train with --eval_every_images to have the best one kept."
+            )
         raise UserError(f"{directory.checkpoints} holds no checkpoint yet. Train with python -m tfvae.train first.")
     return config, data, model

@@ -12,9 +12,10 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from tfvae import callbacks, config, experiment
+from tfvae import callbacks, config, evaluation, experiment
 from tfvae.data import pipeline
 from tfvae.networks import layers
+from tfvae.scores import features
 
 config.define_flags()
 DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print networks, parameters, FLOPs and memory, then stop.")
@@ -36,10 +37,15 @@ def main(argv):
             print(summary(settings, split.num_classes if settings.conditional else 0))
             return
         strategy = experiment.make_strategy(settings)
+        experiment.check_batch_size(settings.batch_size, strategy)
         split = pipeline.load(
             settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution, streaming=settings.streaming
         )
         settings = settings.resolve(split)
+        extractor = None
+        if settings.eval_every_images:
+            extractor = features.load(settings.inception_dir, settings.classifier_dir)
+            evaluation.check_resolution(extractor, split)
         worker, num_workers = experiment.worker_of(strategy)
         directory = experiment.RunDirectory(settings.model_dir)
         with strategy.scope():
@@ -47,22 +53,23 @@ def main(argv):
         # Last: flags that no network can have leave the folder as it was.
         if worker == 0:
             directory.begin(settings, split, OVERWRITE.value)
-    train(settings, strategy, split, directory, model, worker, num_workers)
+    train(settings, strategy, split, directory, model, worker, num_workers, extractor)
 
 
-def train(settings, strategy, split, directory, model, worker=0, num_workers=1):
+def train(settings, strategy, split, directory, model, worker=0, num_workers=1, extractor=None):
     """Trains `model` from its newest checkpoint to `settings.train_images`.
 
     Args:
         settings: resolved `Config`. strategy: of `experiment.make_strategy`. split: the training data.
         directory: `experiment.RunDirectory`. model: the compiled objective. worker, num_workers: this process of how many.
+        extractor: of `scores.features`; needed with `eval_every_images`.
 
     Raises:
         UserError: no readable checkpoint, a loss that is not finite, no space for a checkpoint.
     """
     if num_workers > 1:
         experiment.sum_over_workers(strategy, 0)  # the first process has prepared the folder
-    restored = experiment.restore_newest(directory, model, set_aside=worker == 0)
+    restored = experiment.restore_newest(directory.checkpoints, model, set_aside=worker == 0)
     step = int(model.step.numpy())
     if num_workers > 1 and experiment.sum_over_workers(strategy, step) != step * strategy.num_replicas_in_sync:
         raise config.UserError(
@@ -102,6 +109,8 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1):
             callbacks.Metrics(settings, directory, writer),
             callbacks.Sheets(settings, directory, writer, data),
         ]
+        if settings.eval_every_images:
+            listeners.append(callbacks.Scores(settings, directory, writer, split, extractor, data))
     model.fit(dataset, steps_per_epoch=remaining, epochs=1, shuffle=False, verbose=0, callbacks=listeners)
     if num_workers > 1:
         # Nobody leaves while another still writes: the others would take it for a crash.

@@ -20,6 +20,9 @@ __all__ = ["DataError", "Split", "describe", "load"]
 # Decoded pixels that are held in memory (twice: as an array and as a tensor); larger splits stream.
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 
+# What a dataset keeps out of training.
+HELD_OUT_SPLITS = {"cifar10": "test", "shapes": "test", "lfw": "validation"}
+
 CIFAR10_HOST = "www.cs.toronto.edu"
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 CIFAR10_HELP = (

@@ -1,0 +1,287 @@
+"""Scores a model, images or a split of a dataset against real images, and says how.
+
+python -m tfvae.evaluate --model_dir=runs/cifar10_gan --classifier_dir=runs/classifier_cifar10
+python -m tfvae.evaluate --images=pictures/ --dataset=cifar10 --inception_dir=inception
+
+Writes a JSON file with the scores and everything that they depend on, and prints them. The same command gives the same file.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import time
+import warnings
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from tfvae import config, evaluation, experiment, sources
+from tfvae import prior as priors
+from tfvae.data import pipeline
+from tfvae.scores import features
+
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "Score the model of a run of tfvae.train.")
+SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Score a version that tfvae.export published.")
+IMAGES = flags.DEFINE_string("images", None, "Score a folder of images, or an .npz file with uint8 [N, R, R, 3].")
+SPLIT = flags.DEFINE_string(
+    "split", None, "Score a split of --dataset, such as test or train[:50%], to calibrate; noise: uniform pixels."
+)
+DATASET = flags.DEFINE_string("dataset", None, "Of the real images. Default: the model's own.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's. Default: the model's own.")
+RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: the model's or the dataset's own.", 8)
+REFERENCE_SPLIT = flags.DEFINE_string("reference_split", "train", "Split of --dataset to compare with.")
+INCEPTION_DIR = flags.DEFINE_string("inception_dir", None, "Extractor: folder of TF-GAN's Inception (see the README).")
+CLASSIFIER_DIR = flags.DEFINE_string("classifier_dir", None, "Extractor: folder that tfvae.train_classifier made.")
+NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "Images on each side, if there are so many.", 2)
+NUM_SEEDS = flags.DEFINE_integer("num_seeds", 1, "Independent sets of drawn images: mean and spread over them.", 1)
+SEED = flags.DEFINE_integer("seed", 0, "The first of the seeds.", 0)
+EMA = flags.DEFINE_boolean("ema", True, "Draw with the moving average of the weights; --noema: with the last weights.")
+BEST = flags.DEFINE_boolean("best", False, "Take the checkpoint that scored best while training, not the newest.")
+PRIOR = flags.DEFINE_enum(
+    "prior", "normal", ["normal", "gmm"], "VAE: draw latents from the normal, or from a mixture fitted to its codes."
+)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images that a replica draws at once.", 1)
+OUTPUT = flags.DEFINE_string("output", None, "JSON file. Default: scores….json in --model_dir, or here.")
+OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the file that is there.")
+CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where features of real images are kept. Default: ~/.cache/tfvae.")
+STRATEGY = flags.DEFINE_enum("strategy", "auto", ["auto", "one", "mirrored"], "auto: all GPUs of this machine.")
+VIRTUAL_DEVICES = flags.DEFINE_integer("virtual_devices", 0, "Split the CPU into so many devices (for tests).", 0)
+
+# Reconstructions are scored on training images outside of the reference, if there are so many.
+LEAST_UNSEEN = 1000
+
+
+def main(argv):
+    with config.user_errors(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        started = time.monotonic()
+        output = check_flags()
+        strategy = experiment.make_strategy(
+            config.Config(strategy=STRATEGY.value, virtual_devices=VIRTUAL_DEVICES.value)
+        )
+        with strategy.scope():
+            result, writer = evaluate()
+    result["warnings"] = sorted({" ".join(str(w.message).split()) for w in caught if w.category is UserWarning})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    beside.write_text(json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+    os.replace(beside, output)
+    if writer:
+        writer(result)
+    for line in result["warnings"]:
+        print(f"warning: {line}")
+    print(table(result))
+    print(f"{output}  ({time.monotonic() - started:.0f} s)")
+
+
+def check_flags():
+    """The output file. Raises: ValueError."""
+    chosen = [f for f in (MODEL_DIR, SAVED_MODEL, IMAGES, SPLIT) if f.value]
+    if len(chosen) != 1:
+        given = " and ".join(f"--{f.name}" for f in chosen) or "none"
+        raise ValueError(
+            f"{given} given: expected one of --model_dir, --saved_model, --images and --split, what to score."
+        )
+    if (IMAGES.value or SPLIT.value) and not DATASET.value:
+        raise ValueError("--dataset is missing: expected the dataset to compare with, such as --dataset=cifar10.")
+    if BEST.value and not MODEL_DIR.value:
+        raise ValueError("--best: expected with --model_dir alone.")
+    kind = ("" if EMA.value else "_raw") + ("_best" if BEST.value else "") + ("_gmm" if PRIOR.value == "gmm" else "")
+    output = pathlib.Path(OUTPUT.value or pathlib.Path(MODEL_DIR.value or ".") / f"scores{kind}.json")
+    if output.exists() and not OVERWRITE.value:
+        raise ValueError(f"{output} exists: give another --output, or --overwrite to replace it.")
+    return output
+
+
+def evaluate():
+    """(what `scores.json` holds, a function that appends it to TensorBoard or None)."""
+    cache_dir = CACHE_DIR.value or evaluation.cache_dir()
+    # Before the data, which may take minutes: a wrong folder is told of at once.
+    extractor = features.load(INCEPTION_DIR.value, CLASSIFIER_DIR.value)
+    model = load_model()
+    dataset = DATASET.value or model.flags["dataset"]
+    resolution = RESOLUTION.value or (model.resolution if model else None)
+
+    @functools.cache
+    def load(split):
+        data_dir = DATA_DIR.value or (model.flags.get("data_dir") if model else None)
+        return pipeline.load(dataset, split, data_dir=data_dir, resolution=resolution)
+
+    split = load(REFERENCE_SPLIT.value)
+    if model and split.resolution != model.resolution:
+        raise ValueError(
+            f"the model draws {model.resolution} px and --resolution is {split.resolution}: expected the model's own."
+        )
+    evaluation.check_resolution(extractor, split)
+    reference, rows = make_reference(split, load, extractor, cache_dir)
+    prior = make_prior(model, load) if model else None
+    source = make_source(model, prior, split, reference.outputs.labels, load)
+    number = min(NUM_IMAGES.value, source.num_images or NUM_IMAGES.value)
+    # Where a source has no more images, every seed would take the same ones.
+    num_seeds = 1 if source.num_images == number else NUM_SEEDS.value
+    seeds = list(range(SEED.value, SEED.value + num_seeds))
+    if number != len(reference.outputs):
+        warnings.warn(
+            f"{number} images are compared with {len(reference.outputs)}: their distances compare only with those of the same "
+            "two numbers",
+            stacklevel=1,
+        )
+    by_seed = []
+    for seed in seeds:
+        drawn = evaluation.outputs_of(source.batches(number, seed), extractor, number, f"images of seed {seed}")
+        scores = evaluation.score(reference, drawn, extractor, seed)
+        by_seed.append(scores)
+        name = evaluation.name_of("frechet", extractor)
+        print(f"seed {seed}, {len(by_seed)} of {num_seeds}: {name} {scores[name]:.5g}", flush=True)
+    result = {
+        "source": source.facts,
+        "reference": {
+            "dataset": dataset,
+            "split": split.split,
+            "fingerprint": split.fingerprint,
+            "resolution": split.resolution,
+            "images": len(reference.outputs),
+            "chosen": "all" if len(rows) == split.num_images else "a subset by seed 0",
+        },
+        "num_images": number,
+        "seeds": seeds,
+        "protocol": evaluation.declared(extractor) | {"batch_size": BATCH_SIZE.value},
+        "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
+        "scores": {name: summary([scores[name] for scores in by_seed]) for name in by_seed[0]},
+        "real": {"class_entropy": evaluation.metrics.class_entropy(reference.outputs.logits)},
+    }
+    if model and model.encode:
+        result["reconstruction"] = reconstruction_scores(model, reference, rows, load, extractor)
+    return result, tensorboard(model, extractor)
+
+
+def summary(values):
+    """Mean and standard deviation over seeds (null for one), and the values."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": spread, "values": values}
+
+
+# What is scored.
+
+
+def load_model():
+    """The `sources.Model` that the flags name, or None where they name images. Raises: UserError."""
+    if MODEL_DIR.value:
+        return sources.load_run(MODEL_DIR.value, EMA.value, BEST.value, BATCH_SIZE.value)
+    return sources.load_published(SAVED_MODEL.value) if SAVED_MODEL.value else None
+
+
+def make_source(model, prior, split, reference_labels, load):
+    """The images to score, a source of `tfvae.sources`."""
+    if model:
+        labels = reference_labels if model.num_classes else None
+        if model.num_classes and (split.num_classes != model.num_classes):
+            raise ValueError(
+                f"the model was trained on {model.num_classes} classes and {split.dataset} has {split.num_classes}: expected the "
+                "dataset that it was trained on."
+            )
+        return sources.Generator(model, prior, labels)
+    if IMAGES.value:
+        return sources.load_files(IMAGES.value, split.resolution)
+    return sources.Noise(split.resolution) if SPLIT.value == "noise" else sources.Stored(load(SPLIT.value))
+
+
+def make_reference(split, load, extractor, cache_dir):
+    """(`evaluation.Reference`, the split's rows that it is made of)."""
+    whole = evaluation.outputs_of_split(split, extractor, cache_dir)
+    rows = evaluation.choose(split.num_images, NUM_IMAGES.value)
+    held_out_name = pipeline.HELD_OUT_SPLITS.get(split.dataset)
+    train = held_out = None
+    if held_out_name:
+        train = whole if split.split == "train" else evaluation.outputs_of_split(load("train"), extractor, cache_dir)
+        held_out = evaluation.outputs_of_split(load(held_out_name), extractor, cache_dir)
+    return evaluation.Reference(whole.rows(rows), split.num_classes, train, held_out), rows
+
+
+def make_prior(model, load):
+    """Of `tfvae.prior`: what the model's latents are drawn from."""
+    if PRIOR.value == "normal":
+        return priors.Normal(model.latent_dim)
+    if not model.encode:
+        raise ValueError("--prior=gmm: the model has no encoder to fit a mixture to. Expected a VAE.")
+    return priors.Mixture(*sources.codes(model, load("train")))
+
+
+def reconstruction_scores(model, reference, rows, load, extractor):
+    """Of a VAE's held-out images, and of training images that are not in the reference."""
+    train = load("train")
+    held_out_name = pipeline.HELD_OUT_SPLITS.get(train.dataset)
+    held_out = load(held_out_name) if held_out_name else train
+    every = np.arange(train.num_images)
+    rest = np.setdiff1d(every, rows) if REFERENCE_SPLIT.value == "train" else every
+    known = len(rest) < min(LEAST_UNSEEN, NUM_IMAGES.value)
+    chosen = every if known else rest
+    chosen = chosen[evaluation.choose(len(chosen), NUM_IMAGES.value, seed=1)]
+    scores = evaluation.reconstruction_scores(model, held_out, train, chosen, reference, extractor)
+    return {
+        "errors_of": {"split": held_out.split, "images": held_out.num_images},
+        "scores_of": {"split": "train", "images": len(chosen), "also_in_the_reference": known},
+        "latent": "the posterior's mean",
+        "scores": scores,
+    }
+
+
+# What is told.
+
+
+def plain(value):
+    """What JSON can hold: NaN and infinity become null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def tensorboard(model, extractor):
+    """A function that appends the scores of a result to the run's TensorBoard, or None where there is no run."""
+    if not MODEL_DIR.value:
+        return None
+    group = "scores" + ("" if EMA.value else "_raw") + ("_gmm" if PRIOR.value == "gmm" else "")
+    writer = tf.summary.create_file_writer(str(experiment.RunDirectory(MODEL_DIR.value).logs))
+
+    def write(result):
+        with writer.as_default(step=model.images_seen):
+            for name, value in result["scores"].items():
+                tf.summary.scalar(f"{group}/{name}", value["mean"])
+            for name, value in result.get("reconstruction", {"scores": {}})["scores"].items():
+                tf.summary.scalar(f"{group}_of_reconstructions/{name}", value)
+        writer.flush()
+
+    return write
+
+
+def table(result):
+    """The scores for people."""
+    reference, extractor = result["reference"], result["protocol"]["extractor"]
+    seeds = result["seeds"]
+    lines = [
+        f"{result['num_images']:,} images against {reference['images']:,} of {reference['dataset']} {reference['split']}, by "
+        f"{extractor['name']} ({extractor['checksum'][:12]}); "
+        + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
+    ]
+    for name, value in result["scores"].items():
+        better = {"+": "more is better", "-": "less is better"}.get(evaluation.BETTER.get(name), "")
+        spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
+        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
+    if "reconstruction" in result:
+        part = result["reconstruction"]
+        lines.append(
+            f"reconstructions: errors of {part['errors_of']['images']:,} images of {part['errors_of']['split']}, scores of "
+            f"{part['scores_of']['images']:,} of {part['scores_of']['split']}"
+        )
+        lines += [f"  {name:<40} {value:>10.5g}" for name, value in part["scores"].items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    config.run_command(main)
