@@ -1,8 +1,14 @@
-"""Installs tfvae: `pip install .`, with extras `cuda` (GPU libraries), `serving` (TF Serving's protocol) and `dev` (tests)."""
+"""Installs tfvae: `pip install .`, with extras `cuda` (GPU libraries), `serving` (export and endpoint) and `dev` (tests)."""
 
 from setuptools import find_packages, setup
 
 TENSORFLOW = "2.21"
+
+SERVING = [
+    f"tensorflow-serving-api=={TENSORFLOW}.*",  # TF Serving's protocol: warm-up requests, gRPC; its number is TensorFlow's
+    "aiohttp>=3.9",  # the local endpoint's REST side
+    "prometheus_client>=0.20",  # its metrics, in the format that Prometheus reads
+]
 
 setup(
     name="tfvae",
@@ -23,6 +29,9 @@ setup(
         "numpy>=2",
         "pillow>=10",
         "tqdm>=4.60",
+        "scikit-learn>=1.3",  # mixtures fitted to a VAE's codes; nearest neighbours
+        "matplotlib>=3.8",  # the figures of a study's report
+        "markdown>=3.5",  # its HTML page; TensorBoard needs it too
         "tensorflow-gan==2.1.0",  # the last release; the import in tfvae/scores/tfgan.py follows its file layout
         "tensorflow-probability==0.25.*",  # TF-GAN's covariances; TF-GAN itself allows versions that no longer import
         f"tf-keras=={TENSORFLOW}.*",  # tensorflow-probability imports it and does not declare it
@@ -30,7 +39,16 @@ setup(
     ],
     extras_require={
         "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
-        "serving": [f"tensorflow-serving-api=={TENSORFLOW}.*"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6", "scipy>=1.11"],
+        "serving": SERVING,
+        # selenium: tests of the page in a real browser; pyyaml: of the deployment files.
+        "dev": [
+            *SERVING,
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff==0.17.6",
+            "scipy>=1.11",
+            "selenium>=4.20",
+            "pyyaml>=6",
+        ],
     },
 )

@@ -61,3 +61,59 @@ def make_split():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """A function: (resolved Config, Objective) of a tiny network whose weights and batch statistics are no default."""
+    from tfvae import experiment
+    from tfvae.config import Config
+
+    def make(objective, num_classes=0, seed=0, **flags):
+        settings = Config(
+            **dict(dataset="random", resolution=32, base_channels=4, latent_dim=16, batch_size=8) | flags,
+            objective=objective,
+            conditional=num_classes > 0,
+        )
+        keras.config.set_dtype_policy(settings.precision)
+        model = experiment.make_objective(settings, num_classes)
+        draw = np.random.default_rng(seed)
+        for weight in model.ema_generator.weights:
+            if weight.name == "moving_variance":
+                weight.assign(draw.uniform(0.5, 1.5, weight.shape))
+            else:
+                weight.assign_add(0.2 * draw.standard_normal(weight.shape))
+        model.step.assign(7)
+        return settings, model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def publish_model(tmp_path_factory):
+    """A function: publishes a model of `make_model` as the next version of `name`; returns the version's folder."""
+    from tfvae import publishing
+
+    folder = tmp_path_factory.mktemp("published")
+
+    def publish(name, settings, model, parent=folder):
+        place, _ = publishing.find_place(parent / name)
+        class_names = [f"class {i}" for i in range(model.generator.num_classes)]
+        publishing.publish(place, settings, {"class_names": class_names}, model)
+        return place
+
+    return publish
+
+
+@pytest.fixture(scope="session")
+def gan(make_model, publish_model):
+    """A published GAN with ten classes, spectral norm and 8 x 7 images seen: (folder of the version, settings, model)."""
+    made = make_model("gan", 10, spectral_norm=True)
+    return publish_model("gan", *made), *made
+
+
+@pytest.fixture(scope="session")
+def vae(make_model, publish_model):
+    """A published VAE without labels: (folder of the version, settings, model)."""
+    made = make_model("vae")
+    return publish_model("vae", *made), *made

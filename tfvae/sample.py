@@ -1,6 +1,7 @@
 """Draws sheets to look at from a trained model: PNG files.
 
 python -m tfvae.sample --model_dir=runs/shapes_gan
+python -m tfvae.sample --saved_model=published/shapes_gan
 
 Everything is fixed by --seed: the same command draws the same pictures.
 """
@@ -9,7 +10,7 @@ import pathlib
 
 from absl import flags
 
-from tfvae import config, experiment, sheets
+from tfvae import config, sheets, sources
 from tfvae.data import images, pipeline
 
 KINDS = {
@@ -19,10 +20,16 @@ KINDS = {
     "truncation": "the same latents, from little to full variety",
     "reconstructions": "images (kept out of training where the dataset has such) above the VAE's reconstructions",
 }
-HELD_OUT = {"cifar10": "test", "shapes": "test", "lfw": "validation"}
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
-OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the sheets go. Default: sheets/ in the model's folder.")
+SAVED_MODEL = flags.DEFINE_string(
+    "saved_model", None, "In its place: a version that tfvae.export published, or the folder of versions (the newest)."
+)
+OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir",
+    None,
+    "Where the sheets go. Default: sheets/ in the run's folder; sheets/VERSION/ beside the versions.",
+)
 SHEETS = flags.DEFINE_list(
     "sheets",
     [],
@@ -38,20 +45,31 @@ OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace sheets that are th
 
 def main(argv):
     with config.user_errors():
-        if not MODEL_DIR.value:
-            raise ValueError("--model_dir is missing: expected the folder of a trained model, such as runs/shapes_gan.")
+        if bool(MODEL_DIR.value) == bool(SAVED_MODEL.value):
+            what = "both are given" if MODEL_DIR.value else "both are missing"
+            raise ValueError(
+                f"--model_dir and --saved_model: {what}. Expected one of them: the folder of a trained model, such as "
+                "runs/shapes_gan, or of a published one."
+            )
         unknown = [name for name in SHEETS.value if name not in KINDS]
         if unknown:
             raise ValueError(f"--sheets={','.join(unknown)}: expected some of {', '.join(KINDS)}.")
-        settings, data, model = experiment.load(MODEL_DIR.value)
-        kinds = SHEETS.value or available(settings, model)
-        missing = [name for name in kinds if name not in available(settings, model)]
+        if SAVED_MODEL.value and not EMA.value:
+            raise ValueError("--noema: a published model has the moving average alone. Leave the flag out.")
+        model = (
+            sources.load_run(MODEL_DIR.value, EMA.value)
+            if MODEL_DIR.value
+            else sources.load_published(SAVED_MODEL.value)
+        )
+        kinds = SHEETS.value or available(model)
+        missing = [name for name in kinds if name not in available(model)]
         if missing:
             raise ValueError(
-                f"--sheets={','.join(missing)}: {MODEL_DIR.value} cannot draw it (classes need labels, reconstructions a VAE). "
-                f"Expected some of {', '.join(available(settings, model))}."
+                f"--sheets={','.join(missing)}: {MODEL_DIR.value or SAVED_MODEL.value} cannot draw it (classes need labels, "
+                f"reconstructions a VAE). Expected some of {', '.join(available(model))}."
             )
-        folder = pathlib.Path(OUTPUT_DIR.value or pathlib.Path(MODEL_DIR.value) / "sheets")
+        default = model.path / "sheets" if MODEL_DIR.value else model.path.parent / "sheets" / model.path.name
+        folder = pathlib.Path(OUTPUT_DIR.value or default)
         files = {name: folder / f"{name}.png" for name in kinds}
         there = [str(file) for file in files.values() if file.exists()]
         if there and not OVERWRITE.value:
@@ -60,10 +78,10 @@ def main(argv):
         if "reconstructions" in kinds:
             try:
                 split = pipeline.load(
-                    settings.dataset,
-                    HELD_OUT.get(settings.dataset, "train"),
-                    data_dir=DATA_DIR.value or settings.data_dir,
-                    resolution=settings.resolution,
+                    model.flags["dataset"],
+                    pipeline.HELD_OUT_SPLITS.get(model.flags["dataset"], "train"),
+                    data_dir=DATA_DIR.value or model.flags.get("data_dir"),
+                    resolution=model.resolution,
                 )
             except pipeline.DataError as error:
                 if SHEETS.value:
@@ -75,17 +93,16 @@ def main(argv):
         print(f"{file}  ({KINDS[name]})", flush=True)
 
 
-def available(settings, model):
-    """The sheets that a model can draw."""
-    hidden = set() if model.generator.num_classes else {"classes"}
-    hidden |= set() if settings.objective == "vae" else {"reconstructions"}
+def available(model):
+    """The sheets that a `sources.Model` can draw."""
+    hidden = set() if model.num_classes else {"classes"}
+    hidden |= set() if model.encode else {"reconstructions"}
     return [name for name in KINDS if name not in hidden]
 
 
 def draw(name, model, split):
-    """One sheet, uint8 [H, W, 3]; `split`: real images for reconstructions."""
-    generator = model.ema_generator if EMA.value else model.generator
-    generate, size = sheets.drawer(generator), (generator.latent_dim, generator.num_classes)
+    """One sheet of a `sources.Model`, uint8 [H, W, 3]; `split`: real images for reconstructions."""
+    generate, size = model.generate, (model.latent_dim, model.num_classes)
     if name == "grid":
         return sheets.grid(generate, *size, SEED.value, ROWS.value, COLUMNS.value)
     if name == "classes":
@@ -96,7 +113,7 @@ def draw(name, model, split):
         return sheets.truncation_sweep(generate, *size, seed=SEED.value, rows=ROWS.value)
     batch = next(split.batches(max(1, ROWS.value // 2) * COLUMNS.value, SEED.value).as_numpy_iterator())
     label = batch["label"] if size[1] else None
-    return sheets.reconstructions(generate, sheets.encoder_of(model), batch["image"], label, COLUMNS.value)
+    return sheets.reconstructions(generate, model.encode, batch["image"], label, COLUMNS.value)
 
 
 if __name__ == "__main__":

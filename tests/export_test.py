@@ -1,0 +1,409 @@
+"""Published versions: what they answer in a session, as TF Serving runs them, and how they come and go."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from tfvae import experiment, published, publishing, signatures
+from tfvae.config import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Server:
+    """A version in a session, as TF Serving's loader makes it."""
+
+    def __init__(self, folder):
+        graph = tf.Graph()
+        with graph.as_default():
+            self.session = tf.compat.v1.Session(graph=graph)
+            self.meta_graph = tf.compat.v1.saved_model.loader.load(self.session, ["serve"], str(folder))
+
+    def call(self, signature, **inputs):
+        definition = self.meta_graph.signature_def[signature]
+        assert inputs.keys() == definition.inputs.keys()
+        feed = {definition.inputs[name].name: value for name, value in inputs.items()}
+        return self.session.run({name: tensor.name for name, tensor in definition.outputs.items()}, feed)
+
+    def sample(self, seed, label=3, truncation=2.0):
+        """PNGs of the GAN with labels."""
+        inputs = {"seed": np.asarray(seed, np.int64)}
+        inputs["label"] = np.broadcast_to(np.asarray(label, np.int32), len(seed))
+        inputs["truncation"] = np.broadcast_to(np.asarray(truncation, np.float32), len(seed))
+        return list(self.call("sample", **inputs)["image_bytes"])
+
+
+@pytest.fixture(scope="session")
+def gan_server(gan):
+    return Server(gan[0])
+
+
+@pytest.fixture(scope="session")
+def vae_server(vae):
+    return Server(vae[0])
+
+
+def pixels(network, latent, label=None):
+    """The network's own pictures, by NumPy's rounding: float [N, R, R, 3]."""
+    drawn = network(tf.constant(latent, tf.float32), None if label is None else tf.constant(label)).numpy()
+    return np.clip(np.round((drawn + 1.0) * 127.5), 0, 255)
+
+
+def decoded(pngs):
+    return np.stack([tf.io.decode_png(png).numpy() for png in pngs]).astype(float)
+
+
+def interface(server):
+    """{signature: ({input: (dtype, shape)}, {output: dtype})}, batch size -1."""
+    definitions = {name: d for name, d in server.meta_graph.signature_def.items() if not name.startswith("__")}
+    return {
+        name: (
+            {k: (tf.as_dtype(v.dtype).name, [s.size for s in v.tensor_shape.dim]) for k, v in d.inputs.items()},
+            {k: tf.as_dtype(v.dtype).name for k, v in d.outputs.items()},
+        )
+        for name, d in definitions.items()
+    }
+
+
+def test_the_signatures_are_the_agreed_ones(gan_server, vae_server):
+    rows = {"seed": ("int64", [-1]), "truncation": ("float32", [-1])}
+    label, z, image = ("int32", [-1]), ("float32", [-1, 16]), ("uint8", [-1, 32, 32, 3])
+    sample = (rows | {"label": label}, {"image_bytes": "string"})
+    assert interface(gan_server) == {
+        "sample": sample,
+        "serving_default": sample,
+        "decode": ({"z": z, "label": label}, {"image": "uint8"}),
+    }
+    assert interface(vae_server) == {
+        "sample": (rows, {"image_bytes": "string"}),
+        "serving_default": (rows, {"image_bytes": "string"}),
+        "decode": ({"z": z}, {"image": "uint8"}),
+        "encode": ({"image": image}, {"mean": "float32", "log_variance": "float32"}),
+        "reconstruct": ({"image": image}, {"image_bytes": "string"}),
+    }
+
+
+def test_a_seed_gives_the_same_bytes_alone_in_any_batch_and_at_any_place_of_it(gan_server):
+    seeds = np.arange(33) * 1_000_003
+    labels, truncations = seeds % 10, 0.5 + seeds % 3
+    alone = [gan_server.sample([s], y, t)[0] for s, y, t in zip(seeds, labels, truncations)]
+    assert len(set(alone)) == len(alone)
+    for size in (3, 5, 8, 33):
+        for start in range(0, 33 - size + 1, size):
+            rows = slice(start, start + size)
+            assert gan_server.sample(seeds[rows], labels[rows], truncations[rows]) == alone[rows]
+    assert gan_server.sample(seeds[::-1], labels[::-1], truncations[::-1]) == alone[::-1]
+    assert gan_server.sample([]) == []
+
+
+def test_another_export_of_the_same_weights_gives_the_same_bytes(gan, gan_server, publish_model, tmp_path):
+    again = Server(publish_model("gan", *gan[1:], parent=tmp_path))
+    assert again.sample(range(5)) == gan_server.sample(range(5))
+
+
+def test_pictures_are_those_of_the_averaged_weights_in_memory(gan, gan_server, vae, vae_server):
+    draw = np.random.default_rng(3)
+    latent, label = draw.standard_normal((6, 16)).astype(np.float32), np.array([0, 9, 4, 4, 1, 7], np.int32)
+    network = gan[2].ema_generator
+    served = gan_server.call("decode", z=latent, label=label)["image"]
+    assert np.abs(served - pixels(network, latent, label)).max() <= 1
+    assert np.abs(served - pixels(gan[2].generator, latent, label)).mean() > 5
+
+    seeds, truncation = np.arange(3), np.float32([0.5, 1.0, 30.0])
+    latent = signatures.random_latents(tf.constant(seeds), tf.constant(truncation), 16)
+    difference = decoded(gan_server.sample(seeds, 2, truncation)) - pixels(network, latent, np.int32([2, 2, 2]))
+    assert np.abs(difference).max() <= 1
+
+    image = draw.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    output = vae[2].discriminator(image / np.float32(127.5) - 1).numpy()
+    encoded = vae_server.call("encode", image=image)
+    np.testing.assert_allclose(encoded["mean"], output[:, :16], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(encoded["log_variance"], output[:, 16:], rtol=1e-4, atol=1e-4)
+    rebuilt = decoded(vae_server.call("reconstruct", image=image)["image_bytes"])
+    assert np.abs(rebuilt - pixels(vae[2].ema_generator, output[:, :16])).max() <= 1
+
+
+def test_a_row_that_cannot_be_drawn_is_empty_and_leaves_the_others_as_they_are(gan_server):
+    good = gan_server.sample(range(9))
+    label = [3, 10, -1, 3, 3, 3, 3, 2**31 - 1, 3]
+    truncation = [2, 2, 2, np.nan, 0, -1, 2, 2, 2]
+    mixed = gan_server.sample(range(9), label, truncation)
+    assert mixed[1:6] == [b""] * 5 and mixed[7] == b""
+    assert [mixed[i] for i in (0, 6, 8)] == [good[i] for i in (0, 6, 8)]
+
+    latent = np.random.default_rng(0).standard_normal((6, 16)).astype(np.float32)
+    right = gan_server.call("decode", z=latent, label=np.full(6, 3, np.int32))["image"]
+    latent[1, 4], latent[3, 0], latent[4] = np.nan, np.inf, 3e38
+    drawn = gan_server.call("decode", z=latent, label=np.int32([3, 3, -5, 3, 3, 3]))["image"]
+    assert not drawn[1:4].any()
+    np.testing.assert_array_equal(drawn[[0, 5]], right[[0, 5]])
+
+
+def test_latents_are_those_of_a_truncated_normal(tmp_path):
+    seeds = tf.range(100, dtype=tf.int64)
+    plain = signatures.random_latents(seeds, tf.fill([100], np.float32(np.inf)), 128).numpy()
+    assert stats.kstest(plain.ravel(), "norm").pvalue > 0.01
+    np.testing.assert_array_equal(plain, signatures.random_latents(seeds, tf.fill([100], np.float32(1e30)), 128))
+    for limit in (1e-6, 0.5, 2.0, 7.0):
+        latent = signatures.random_latents(seeds, tf.fill([100], np.float32(limit)), 128).numpy()
+        expected = stats.truncnorm(-limit, limit).ppf(stats.norm.cdf(plain.astype(np.float64)))
+        np.testing.assert_allclose(latent, expected, rtol=1e-4, atol=1e-6 * limit)
+        assert np.abs(latent).max() <= np.float32(limit)
+
+
+def test_a_seed_means_the_same_latent_in_every_version_of_tensorflow():
+    latent = signatures.random_latents(tf.constant([0, 1, -1, 2**62]), tf.constant([1e9, 1e9, 2.0, 0.5]), 4)
+    expected = [
+        [0.49054062, -0.2520334, -1.2334193, -0.08658583],
+        [-1.9125003, 0.8499764, -1.9506893, 0.6535763],
+        [0.3472886, -0.10741679, -1.3916439, -0.50071466],
+        [0.29464266, -0.10758875, 0.27248704, -0.00520543],
+    ]
+    np.testing.assert_allclose(latent, expected, rtol=1e-6)
+
+
+def test_a_version_says_what_it_is_and_warms_a_server_up_at_every_batch_size(vae):
+    facts = json.loads((vae[0] / "assets.extra" / "tfvae.json").read_text())
+    assert {name: facts[name] for name in ("name", "objective", "architecture", "resolution", "latent_dim")} == {
+        "name": "vae",
+        "objective": "vae",
+        "architecture": "biggan",
+        "resolution": 32,
+        "latent_dim": 16,
+    }
+    assert facts["images_seen"] == 56 and facts["checkpoint"] == "ckpt-56" and facts["num_classes"] == 0
+    assert facts["signatures"] == ["sample", "decode", "encode", "reconstruct"] and facts["scores"] is None
+    assert facts["flags"]["base_channels"] == 4 and facts["versions"]["tensorflow"] == tf.__version__
+
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    file = vae[0] / "assets.extra" / "tf_serving_warmup_requests"
+    records = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    requests = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
+    assert {request.model_spec.name for request in requests} == {"vae"}
+    sizes = [
+        (request.model_spec.signature_name, {value.tensor_shape.dim[0].size for value in request.inputs.values()})
+        for request in requests
+    ]
+    names = ("serving_default", "sample", "decode", "encode", "reconstruct")
+    assert sizes == [(name, {rows}) for name in names for rows in (1, 4, 8, 16, 32)]
+
+
+def test_a_network_in_bfloat16_answers_in_the_same_types_and_bytes_in_any_batch(make_model, publish_model):
+    made = make_model("gan", 3, precision="mixed_bfloat16", architecture="biggan_deep", blocks_per_stage=1)
+    server = Server(publish_model("deep", *made))
+    alone = [server.sample([seed], 1)[0] for seed in range(5)]
+    assert server.sample(range(5), 1) == alone
+    assert interface(server)["decode"][1] == {"image": "uint8"}
+
+
+# What is refused.
+
+
+@pytest.fixture
+def damaged(vae, tmp_path):
+    """A copy of the published VAE to damage."""
+    return Path(shutil.copytree(vae[0], tmp_path / "vae" / "1"))
+
+
+def verify(folder, settings, model):
+    publishing.verify(folder, settings, model, signatures.of_model(settings, model))
+
+
+@pytest.mark.parametrize("file", ["variables.index", "variables.data-00000-of-00001"])
+def test_a_version_without_its_variables_is_refused(vae, damaged, file):
+    (damaged / "variables" / file).unlink()
+    with pytest.raises(UserError, match="nothing was published, .*variables are missing"):
+        verify(damaged, *vae[1:])
+
+
+def test_a_version_with_other_weights_is_refused(damaged, make_model):
+    with pytest.raises(UserError, match="nothing was published, .* differs by .*, expected 1 or less"):
+        verify(damaged, *make_model("vae", seed=1))
+
+
+def test_a_version_whose_warm_up_request_fails_is_refused(vae, damaged):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    record = prediction_log_pb2.PredictionLog()
+    record.predict_log.request.model_spec.signature_name = "sample"
+    record.predict_log.request.inputs["seed"].CopyFrom(tf.make_tensor_proto([1], tf.int64))
+    with tf.io.TFRecordWriter(str(damaged / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(record.SerializeToString())
+    with pytest.raises(UserError, match="nothing was published"):
+        verify(damaged, *vae[1:])
+
+
+def test_a_model_whose_weights_are_no_numbers_is_refused_and_leaves_nothing(make_model, tmp_path):
+    settings, model = make_model("gan")
+    model.ema_generator.weights[0].assign(np.nan * model.ema_generator.weights[0].numpy())
+    place, _ = publishing.find_place(tmp_path / "gan")
+    with pytest.raises(UserError, match="weights hold NaN or infinity"):
+        publishing.publish(place, settings, {"class_names": []}, model)
+    assert not place.parent.exists()
+
+
+def test_functions_that_xla_must_compile_are_refused(tmp_path):
+    class Compiled(tf.Module):
+        @tf.function(jit_compile=True, input_signature=[tf.TensorSpec([None], tf.float32)])
+        def __call__(self, x):
+            return {"y": 2 * x}
+
+    tf.saved_model.save(Compiled(), str(tmp_path / "1"))
+    with pytest.raises(ValueError, match="XLA must compile"):
+        publishing.answers_of_a_server(tmp_path / "1", [])
+
+
+def test_a_full_disk_publishes_nothing(gan, tmp_path):
+    place, _ = publishing.find_place(tmp_path / "gan")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # writes beyond it fail, as on a full disk
+    try:
+        with pytest.raises(UserError, match=r"published, /\S+ cannot be written \(/.* too large.*free some space"):
+            publishing.publish(place, gan[1], {"class_names": []}, gan[2])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(place.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["7", "a model", "gan:1", "-gan", ".gan", "modèle"])
+def test_a_folder_that_is_no_models_name_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match="its last part is the model's name .* Expected a letter"):
+        publishing.find_place(tmp_path / name)
+
+
+def test_a_missing_protocol_package_is_named_with_the_command_that_installs_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(UserError, match=r'tensorflow-serving-api: pip install "tfvae\[serving\]"'):
+        publishing.find_place(tmp_path / "gan")
+
+
+# How versions come and go.
+
+
+def make_version(folder, number):
+    (folder / str(number)).mkdir(parents=True)
+    (folder / str(number) / "saved_model.pb").write_text(f"version {number}")
+
+
+def test_the_next_version_is_one_more_than_the_newest_and_none_is_replaced(tmp_path):
+    assert publishing.find_place(tmp_path / "m") == (tmp_path / "m" / "1", 1)
+    for number in (2, 10, "007"):
+        make_version(tmp_path / "m", number)
+    (tmp_path / "m" / "99x").mkdir()
+    assert publishing.find_place(tmp_path / "m") == (tmp_path / "m" / "11", 11)
+    assert publishing.find_place(tmp_path / "m", 3) == (tmp_path / "m" / "3", 3)
+    for number in (10, 7):  # a server reads 007 as 7
+        with pytest.raises(UserError, match="exists, and a version is never replaced: give another --version"):
+            publishing.find_place(tmp_path / "m", number)
+
+
+def test_of_two_exports_of_one_version_the_second_ends_with_one_line(tmp_path):
+    make_version(tmp_path, 1)
+    make_version(tmp_path / "unfinished", 1)
+    with pytest.raises(UserError, match="published by another export meanwhile.*run the command again"):
+        publishing.put_in_place(tmp_path / "unfinished", tmp_path / "1")
+    assert (tmp_path / "1" / "saved_model.pb").read_text() == "version 1"
+
+
+def test_only_the_newest_versions_and_this_one_are_kept(tmp_path):
+    for number in (1, 2, 3, 10):
+        make_version(tmp_path, number)
+    assert publishing.delete_old(tmp_path, 2, version=1) == [2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "10", "3"]
+
+
+def test_a_version_being_deleted_is_never_seen_in_part(tmp_path, monkeypatch):
+    make_version(tmp_path, 1)
+    seen = []
+    monkeypatch.setattr(shutil, "rmtree", lambda path: seen.append((path.name, sorted(published.versions(tmp_path)))))
+    publishing.delete(tmp_path / "1", 1)
+    assert seen == [(f".tmp-1-{os.getpid()}", [])]
+
+
+def test_what_dead_exports_left_is_removed_and_what_living_ones_write_stays(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (f".tmp-1-{dead.pid}", f".tmp-1-{os.getpid()}", f".tmp-1-{os.getppid()}", ".tmp-x", "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    publishing.remove_unfinished(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([f".tmp-1-{os.getppid()}", ".tmp-x", "notes"])
+
+
+# The command.
+
+
+def export(*arguments, **kwargs):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfvae.export", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+@pytest.fixture
+def run_folder(gan, tmp_path):
+    """A run's folder with the published GAN's weights."""
+    _, settings, model = gan
+    directory = experiment.RunDirectory(tmp_path / "run")
+    names = [f"class {i}" for i in range(10)]
+    split = types.SimpleNamespace(num_classes=10, class_names=names, num_images=1, fingerprint="")
+    directory.begin(settings, split, overwrite=False)
+    tf.train.CheckpointManager(tf.train.Checkpoint(objective=model), str(directory.checkpoints), 1).save(56)
+    return directory.path
+
+
+def test_exports_killed_at_any_moment_leave_no_version_that_is_not_whole(run_folder, gan_server, tmp_path):
+    folder = tmp_path / "killed" / "gan"
+    delays = np.random.default_rng().uniform(0, 4, 3)  # seconds after its first file; an export takes about three more
+    processes = [
+        export(f"--model_dir={run_folder}", f"--export_dir={folder}", f"--version={number}") for number in (1, 2, 3)
+    ]
+    moments = [None] * 3
+    while any(process.poll() is None for process in processes):
+        for i, process in enumerate(processes):
+            if moments[i] is None and list(folder.glob(f".tmp-{i + 1}-*")):
+                moments[i] = time.monotonic() + delays[i]
+            if moments[i] is not None and time.monotonic() >= moments[i]:
+                process.kill()
+        time.sleep(0.01)
+    outputs = [process.communicate() for process in processes]
+    assert all(process.returncode in (0, -9) for process in processes), outputs
+    expected = gan_server.sample(range(4))
+    for version in published.versions(folder).values():
+        assert Server(version).sample(range(4)) == expected, (version, delays)
+
+    process = export(f"--model_dir={run_folder}", f"--export_dir={folder}", "--version=4", "--keep_versions=1")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert f"{folder}/4  (sample, decode; 56 images seen)" in output
+    assert f"python -m tfvae.serve --model_base_path={folder}" in output
+    assert [path.name for path in folder.iterdir()] == ["4"]
+    assert Server(folder / "4").sample(range(4)) == expected
+    facts = json.loads((folder / "4" / "assets.extra" / "tfvae.json").read_text())
+    assert facts["class_names"] == [f"class {i}" for i in range(10)]
+
+
+def test_bad_input_ends_with_one_clear_line_and_no_traceback(tmp_path):
+    process = export("--model_dir=/nowhere", f"--export_dir={tmp_path / 'gan'}")
+    output, errors = process.communicate()
+    assert process.returncode == 1
+    assert "error: /nowhere holds no model" in errors
+    assert "Traceback" not in output + errors
+    assert not (tmp_path / "gan").exists()

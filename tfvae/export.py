@@ -1,0 +1,45 @@
+"""Publishes a trained model for TF Serving: one more version in the model's folder.
+
+python -m tfvae.export --model_dir=runs/cifar10_vae --export_dir=published/cifar10_vae
+
+A version is verified before a server can see it, and one that exists is never touched.
+"""
+
+from absl import flags
+
+from tfvae import config, experiment, published, publishing
+
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
+EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "Folder of the model's versions, made if it is not there; its last part is the model's name."
+)
+VERSION = flags.DEFINE_integer(
+    "version", None, "Number of the version. Default: one more than the newest.", lower_bound=1, upper_bound=2**63 - 1
+)
+KEEP_VERSIONS = flags.DEFINE_integer(
+    "keep_versions", 0, "Newest versions that are kept; older ones are deleted, never this one. 0: all.", lower_bound=0
+)
+
+
+def main(argv):
+    with config.user_errors():
+        for flag, example in ((MODEL_DIR, "runs/cifar10_vae"), (EXPORT_DIR, "published/cifar10_vae")):
+            if not flag.value:
+                raise ValueError(f"--{flag.name} is missing: expected a folder, such as {example}.")
+        place, version = publishing.find_place(EXPORT_DIR.value, VERSION.value)
+        settings, data, model = experiment.load(MODEL_DIR.value)
+    print(f"Writing and verifying version {version} of {place.parent.name}", flush=True)
+    about = publishing.publish(place, settings, data, model)
+    print(f"{place}  ({', '.join(about['signatures'])}; {about['images_seen']:,} images seen)", flush=True)
+    newest = max(published.versions(place.parent))
+    if newest > version:
+        print(f"Version {newest} is newer: a server takes that one unless it is told otherwise.")
+    if KEEP_VERSIONS.value:
+        for old in publishing.delete_old(place.parent, KEEP_VERSIONS.value, version):
+            print(f"Deleted version {old}")
+    print(f"Serve it:   python -m tfvae.serve --model_base_path={place.parent}")
+    print(f"Look at it: python -m tfvae.sample --saved_model={place}")
+
+
+if __name__ == "__main__":
+    config.run_command(main)
