@@ -1,0 +1,161 @@
+"""`python -m tfvae.serve`: which server it becomes, with which flags, and what it says of mistakes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from endpoint_toys import free_port
+
+from tfvae.config import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+# Writes its arguments, as TF Serving would get them.
+RECORDER = (
+    f"#!{sys.executable}\nimport json, os, sys\njson.dump(sys.argv[1:], open(os.environ['RECORD'], 'w'))\nsys.exit(7)\n"
+)
+
+
+def serve(*flags, **environment):
+    """The command in a process of its own."""
+    environment |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-m", "tfvae.serve", *map(str, flags)]
+    return subprocess.run(command, env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture
+def main():
+    """A function: the command's main in this process, from its flags."""
+
+    def run(*given):
+        from tfvae import serve as command
+
+        with flagsaver.flagsaver():
+            flags.FLAGS(["serve", *map(str, given)])
+            command.main(["serve"])
+
+    return run
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """A model's folder, with nothing in it."""
+    (tmp_path / "exports" / "gan").mkdir(parents=True)
+    return tmp_path / "exports" / "gan"
+
+
+@pytest.fixture
+def model_server(tmp_path, monkeypatch):
+    """A tensorflow_model_server on PATH that records its arguments."""
+    program = tmp_path / "bin" / "tensorflow_model_server"
+    program.parent.mkdir()
+    program.write_text(RECORDER)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return str(program)
+
+
+def test_it_becomes_tf_serving_where_that_is_on_path(exported, model_server, tmp_path):
+    given = [f"--model_base_path={exported}", "--port=9000", "--rest_api_port=9001", "--timeout_seconds=1.5"]
+    result = serve(*given, RECORD=str(tmp_path / "record.json"))
+    assert result.returncode == 7, result.stderr  # the program's own
+    assert json.loads((tmp_path / "record.json").read_text()) == [
+        "--port=9000",
+        "--rest_api_port=9001",
+        "--rest_api_timeout_in_ms=1500",
+        "--enable_batching=true",
+        "--model_name=gan",
+        f"--model_base_path={exported}",
+    ]
+    assert result.stdout.startswith("TF Serving: ")
+    assert "every address" in result.stdout
+
+
+def test_a_config_of_several_models_and_batching_go_to_tf_serving_by_their_full_paths(
+    main, model_server, tmp_path, monkeypatch
+):
+    for name in ("models.config", "batching.txt"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    executed = []
+    monkeypatch.setattr(os, "execv", lambda program, arguments: executed.append((program, arguments)))
+    main(
+        "--model_config_file=models.config",
+        "--batching_parameters_file=batching.txt",
+        "--model_config_file_poll_wait_seconds=5",
+        "--rest_api_enable_cors_support",
+        "--server=tensorflow_model_server",
+    )
+    arguments = [
+        model_server,
+        "--port=8500",
+        "--rest_api_port=8501",
+        "--rest_api_timeout_in_ms=30000",
+        "--enable_batching=true",
+        f"--model_config_file={tmp_path / 'models.config'}",
+        "--model_config_file_poll_wait_seconds=5",
+        "--allow_version_labels_for_unavailable_models=true",
+        f"--batching_parameters_file={tmp_path / 'batching.txt'}",
+        "--rest_api_enable_cors_support=true",
+    ]
+    assert executed == [(model_server, arguments)]
+
+
+def test_a_flag_that_tf_serving_lacks_is_not_dropped_in_silence(main, exported, model_server):
+    with pytest.raises(UserError, match="--host is the stand-in's, TF Serving has no such flag"):
+        main(f"--model_base_path={exported}", "--host=127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ([], "expected one of --model_base_path=FOLDER and --model_config_file=FILE"),
+        (["--model_base_path=X", "--model_config_file=Y"], "expected one of --model_base_path"),
+        (["--model_config_file=Y", "--model_name=gan"], "--model_name goes with --model_base_path"),
+        (["--model_base_path=/nowhere"], "--model_base_path=/nowhere is not a folder"),
+        (["--model_config_file=/nowhere"], "--model_config_file=/nowhere is not a file"),
+        (
+            ["--model_base_path=X", "--batching_parameters_file=/nowhere"],
+            "--batching_parameters_file=/nowhere is not a",
+        ),
+        (
+            ["--model_base_path=X", "--max_rows=33"],
+            "--max_rows=33: expected at most max_batch_size of the batching, 32",
+        ),
+        (["--model_base_path=X", "--server=tensorflow_model_server"], "it is not on PATH"),
+        (["--model_base_path=X", "--host=no.such.host.invalid"], "on no.such.host.invalid cannot be opened"),
+    ],
+)
+def test_a_mistake_is_said_in_one_sentence(main, given, line, exported):
+    with pytest.raises(UserError) as raised:
+        main(*[flag.replace("=X", f"={exported}") for flag in given])
+    assert line in str(raised.value)
+
+
+def test_a_port_out_of_range_is_refused(main, exported):
+    with pytest.raises(flags.IllegalFlagValueError, match="--port=0"):
+        main(f"--model_base_path={exported}", "--port=0")
+
+
+@pytest.mark.parametrize("flag", ["port", "rest_api_port"])
+def test_a_port_in_use_is_said_in_one_sentence(main, flag, exported):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ports = {"port": free_port(), "rest_api_port": free_port()} | {flag: listener.getsockname()[1]}
+        with pytest.raises(UserError) as raised:
+            main(f"--model_base_path={exported}", *[f"--{name}={port}" for name, port in ports.items()])
+    assert f"--{flag}={ports[flag]} on 127.0.0.1 cannot be opened (Address already in use)" in str(raised.value)
+
+
+def test_the_process_ends_with_one_line_and_no_traceback(exported):
+    result = serve(f"--model_base_path={exported / '1'}")
+    assert result.returncode == 1
+    assert result.stdout.startswith("stand-in for TF Serving")
+    assert f"error: --model_base_path={exported / '1'} is not a folder" in result.stderr
+    assert "Traceback" not in result.stderr

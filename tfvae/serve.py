@@ -1,0 +1,169 @@
+"""Serves published models on TF Serving's REST and gRPC API: by TF Serving where it is installed, else by a local stand-in.
+
+python -m tfvae.serve --model_base_path=exports/shapes_gan
+python -m tfvae.serve --model_config_file=serving/models.config --batching_parameters_file=serving/batching.txt
+
+Where tensorflow_model_server is on PATH, this process becomes it. The stand-in is for development and tests: one Python
+process with the same API, batching and versions, on this machine's loopback address unless --host says otherwise.
+"""
+
+import asyncio
+import os
+import pathlib
+import shutil
+
+from absl import flags
+
+from tfvae import config
+
+MODEL_SERVER = "tensorflow_model_server"
+
+MODEL_BASE_PATH = flags.DEFINE_string(
+    "model_base_path",
+    None,
+    "Folder of a model's versions, as tfvae.export leaves it; its last part is the model's name.",
+)
+MODEL_NAME = flags.DEFINE_string("model_name", None, "Another name for that model.")
+MODEL_CONFIG_FILE = flags.DEFINE_string(
+    "model_config_file", None, "In place of --model_base_path: TF Serving's text ModelServerConfig, for several models."
+)
+MODEL_CONFIG_FILE_POLL_WAIT_SECONDS = flags.DEFINE_integer(
+    "model_config_file_poll_wait_seconds", 0, "Read that file again so often; 0: never.", lower_bound=0
+)
+BATCHING_PARAMETERS_FILE = flags.DEFINE_string(
+    "batching_parameters_file", None, "TF Serving's text BatchingParameters. Default: the server's own."
+)
+SERVER = flags.DEFINE_enum(
+    "server",
+    "auto",
+    ["auto", MODEL_SERVER, "stand_in"],
+    f"{MODEL_SERVER}: TF Serving, from PATH; stand_in: the local one; auto: TF Serving if it is there.",
+)
+PORT = flags.DEFINE_integer("port", 8500, "Of the gRPC API.", lower_bound=1, upper_bound=65535)
+REST_API_PORT = flags.DEFINE_integer(
+    "rest_api_port", 8501, "Of the REST API and the metrics.", lower_bound=1, upper_bound=65535
+)
+CORS = flags.DEFINE_boolean(
+    "rest_api_enable_cors_support", False, "Let web pages that are served from elsewhere use the REST API."
+)
+TIMEOUT_SECONDS = flags.DEFINE_float(
+    "timeout_seconds", 30.0, "Longest time of a request; gRPC clients may set less.", lower_bound=0.001
+)
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Stand-in: address to listen on; 0.0.0.0: all of this machine's.")
+MAX_BODY_BYTES = flags.DEFINE_integer(
+    "max_body_bytes", 32 << 20, "Stand-in: largest request, bytes, after unpacking.", lower_bound=1
+)
+MAX_ROWS = flags.DEFINE_integer(
+    "max_rows", None, "Stand-in: most rows of a request. Default: max_batch_size of the batching.", lower_bound=1
+)
+MAX_CONCURRENT_REQUESTS = flags.DEFINE_integer(
+    "max_concurrent_requests", 128, "Stand-in: requests that may run at once.", lower_bound=1
+)
+
+STAND_IN_ONLY = ("host", "max_body_bytes", "max_rows", "max_concurrent_requests")
+
+
+def main(argv):
+    if bool(MODEL_BASE_PATH.value) == bool(MODEL_CONFIG_FILE.value):
+        raise config.UserError("expected one of --model_base_path=FOLDER and --model_config_file=FILE.")
+    if MODEL_CONFIG_FILE.value and MODEL_NAME.value:
+        raise config.UserError(
+            "--model_name goes with --model_base_path: in --model_config_file each model has its name."
+        )
+    program = None if SERVER.value == "stand_in" else shutil.which(MODEL_SERVER)
+    if SERVER.value == MODEL_SERVER and program is None:
+        raise config.UserError(
+            f"--server={MODEL_SERVER}: it is not on PATH. Install TF Serving, or give --server=stand_in."
+        )
+    if program:
+        become_model_server(program)
+    else:
+        run_stand_in()
+
+
+def become_model_server(program):
+    """Replaces this process by TF Serving."""
+    given = [name for name in STAND_IN_ONLY if flags.FLAGS[name].present]
+    if given:
+        raise config.UserError(
+            f"--{given[0]} is the stand-in's, TF Serving has no such flag: leave it out, or give --server=stand_in."
+        )
+    arguments = [
+        program,
+        f"--port={PORT.value}",
+        f"--rest_api_port={REST_API_PORT.value}",
+        f"--rest_api_timeout_in_ms={round(TIMEOUT_SECONDS.value * 1000)}",
+        "--enable_batching=true",
+    ]
+    if MODEL_CONFIG_FILE.value:
+        arguments += [
+            f"--model_config_file={existing_file(MODEL_CONFIG_FILE)}",
+            f"--model_config_file_poll_wait_seconds={MODEL_CONFIG_FILE_POLL_WAIT_SECONDS.value}",
+            # Without it, a file with labels cannot be started from: no version is there when it is read.
+            "--allow_version_labels_for_unavailable_models=true",
+        ]
+    else:
+        base_path = pathlib.Path(MODEL_BASE_PATH.value).resolve()
+        if not base_path.is_dir():
+            raise config.UserError(
+                f"--model_base_path={base_path} is not a folder: expected that of a model's versions."
+            )
+        arguments += [f"--model_name={MODEL_NAME.value or base_path.name}", f"--model_base_path={base_path}"]
+    if BATCHING_PARAMETERS_FILE.value:
+        arguments.append(f"--batching_parameters_file={existing_file(BATCHING_PARAMETERS_FILE)}")
+    if CORS.value:
+        arguments.append("--rest_api_enable_cors_support=true")
+    print(f"TF Serving: {' '.join(arguments)}")
+    print("It listens on every address of this machine, and has no flag for one.", flush=True)
+    os.execv(program, arguments)
+
+
+def existing_file(flag):
+    """The absolute path that a flag names. Raises: UserError."""
+    path = pathlib.Path(flag.value).resolve()
+    if not path.is_file():
+        raise config.UserError(f"--{flag.name}={flag.value} is not a file: expected one.")
+    return path
+
+
+def run_stand_in():
+    """Serves in this process until it is told to stop."""
+    why = "" if SERVER.value == "stand_in" else f" ({MODEL_SERVER} is not on PATH)"
+    print(f"stand-in for TF Serving{why}: for development and tests", flush=True)
+    try:
+        from tfvae.endpoint import server, settings
+    except ImportError as error:
+        raise config.UserError(
+            f"{error}: serving needs more packages. Install them: pip install 'tfvae[serving]'."
+        ) from error
+    if MODEL_CONFIG_FILE.value:
+        models = settings.read_models(existing_file(MODEL_CONFIG_FILE))
+    else:
+        models = settings.single_model(MODEL_BASE_PATH.value, MODEL_NAME.value)
+    batching = settings.Batching()
+    if BATCHING_PARAMETERS_FILE.value:
+        batching = settings.read_batching(existing_file(BATCHING_PARAMETERS_FILE))
+    most_rows = batching.max_batch_size if MAX_ROWS.value is None else MAX_ROWS.value
+    if most_rows > batching.max_batch_size:
+        raise config.UserError(
+            f"--max_rows={most_rows}: expected at most max_batch_size of the batching, {batching.max_batch_size}."
+        )
+    options = server.Options(
+        models=models,
+        model_config_file=MODEL_CONFIG_FILE.value,
+        model_config_file_poll_wait_seconds=MODEL_CONFIG_FILE_POLL_WAIT_SECONDS.value,
+        batching=batching,
+        host=HOST.value,
+        port=PORT.value,
+        rest_api_port=REST_API_PORT.value,
+        cors=CORS.value,
+        max_body_bytes=MAX_BODY_BYTES.value,
+        max_rows=most_rows,
+        max_concurrent_requests=MAX_CONCURRENT_REQUESTS.value,
+        timeout_seconds=TIMEOUT_SECONDS.value,
+    )
+    asyncio.run(server.serve(options))
+
+
+if __name__ == "__main__":
+    config.run_command(main)
