@@ -1,0 +1,427 @@
+"""A study's plan, its verdicts and its report, from files that nobody trained for."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from tfvae import exhibits
+from tfvae.config import Config
+from tfvae.evaluation import Outputs
+from tfvae.studies import claims, estimate, plan, report, results, runner, tasks
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+# The plan.
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    """Flagfiles name others by their path from the repository's root."""
+    monkeypatch.chdir(ROOT)
+
+
+def experiments(*lines, scale="full", images=None):
+    return plan.read_experiments(lines, scale, images or {})
+
+
+@pytest.mark.parametrize("file", sorted(file.name for file in (ROOT / "configs" / "study").glob("*.cfg")))
+@pytest.mark.parametrize("scale", plan.SCALES)
+def test_every_study_in_configs_can_be_read(file, scale, at_root):
+    lines = re.findall(r"^--(\w+)=(.*)$", (ROOT / "configs" / "study" / file).read_text(), re.MULTILINE)
+    for nested in [value for name, value in lines if name == "flagfile"]:
+        lines += re.findall(r"^--(\w+)=(.*)$", (ROOT / nested).read_text(), re.MULTILINE)
+    found = plan.read_experiments([value for name, value in lines if name == "experiment"], scale, {})
+    published = plan.read_published([value for name, value in lines if name == "published"], found)
+    if scale == "cpu":
+        seen = {(e.dataset, e.total_images) for e in found}
+        assert len(seen) == len({e.dataset for e in found})  # equal images, to the step
+        assert {e.settings.batch_size for e in found} == {32}
+    if file == "all.cfg":
+        studied = {table for e in found for table in e.tables}
+        assert studied == {file.stem for file in (ROOT / "configs" / "study").glob("*.cfg")} - {"all", "paper"} | {
+            "main",
+            "best",
+        }
+        assert len([e for e in found if "main" in e.tables]) == 8
+        assert published["cifar10_vae_biggan"]["FID"] == "39"
+
+
+def test_the_cut_is_one_rule(at_root):
+    (gan, vae, best) = experiments(
+        "main/gan: configs/paper/cifar10_gan_biggan_deep.cfg",
+        "main/vae: configs/paper/cifar10_vae_biggan.cfg --learning_rate_decay_images=550000",
+        "main/best: configs/best/lfw_gan.cfg",
+        scale="cpu",
+        images={"cifar10": 55_000},
+    )
+    assert (gan.settings.base_channels, gan.settings.batch_size, gan.settings.train_images) == (32, 32, 55_000)
+    assert (vae.settings.base_channels, vae.settings.batch_size, vae.settings.train_images) == (24, 32, 55_000)
+    assert vae.settings.learning_rate_decay_images == 5_500  # a tenth of the run, as before
+    assert (best.settings.base_channels, best.settings.batch_size, best.settings.train_images) == (16, 32, 80_000)
+    assert (gan.settings.generator_learning_rate, best.settings.discriminator_steps) == (5e-5, 5)
+
+
+def test_experiments_of_the_same_settings_share_a_run_and_a_change_makes_another():
+    line = "--dataset=shapes --base_channels=8"
+    one, other, third, longer = experiments(
+        f"a/one: {line}",
+        f"b/other: {line} --log_every_images=7",
+        f"a/third: {line} --seed=1",
+        f"a/longer: {line} --train_images=9",
+    )
+    assert one.folder == other.folder
+    assert len({one.folder, third.folder, longer.folder}) == 3
+    # More images go on with the same run.
+    assert plan.digest(one.settings) == plan.digest(longer.settings) != plan.digest(third.settings)
+
+
+def test_a_name_may_stand_in_several_tables():
+    (one,) = experiments("a/one: --dataset=shapes", "b/one: --dataset=shapes")
+    assert one.tables == ("a", "b")
+    with pytest.raises(ValueError, match="one has other flags in a"):
+        experiments("a/one: --dataset=shapes", "b/one: --dataset=lfw")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "no --experiment given"),
+        (["one: configs/x.cfg"], "expected TABLE/NAME: FLAGFILE"),
+        (["a/one: configs/nowhere.cfg"], "configs/nowhere.cfg"),
+        (["a/one: --lerning_rate=1"], "--experiment=a/one: Unknown command line flag 'lerning_rate'"),
+        (["a/one: --base_channels=0"], "--base_channels=0: expected 1 or more"),
+        (["a/one: --dataset=shapes more.cfg"], "unexpected 'more.cfg'"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_told_of(lines, message, at_root):
+    with pytest.raises(ValueError) as error:
+        experiments(*lines)
+    assert message in str(error.value)
+
+
+def test_labels_are_for_people():
+    (one,) = experiments("a/cifar10_vae_biggan_deep_leaky_0.1: --dataset=cifar10")
+    assert one.label == "VAE BigGAN-deep leaky 0.1"
+
+
+def make_study(folder, lines, published=(), num_seeds=3, **changes):
+    found = experiments(*lines)
+    fields = dict(
+        experiments=found,
+        published=plan.read_published(published, found),
+        scale="full",
+        output_dir=folder,
+        data_dirs={"": "here", "lfw": "there"},
+        inception_dir=None,
+        classifier_dir=str(folder / "classifiers" / "{dataset}"),
+        num_images=10_000,
+        num_seeds=num_seeds,
+        mixture_tables=("main",),
+        eval_points=10,
+    )
+    return plan.Study(**fields | changes)
+
+
+def test_only_chooses_by_name_table_or_both(tmp_path):
+    made = make_study(tmp_path, ["a/one: --seed=1", "a/two: --seed=2", "b/one: --seed=1", "b/three: --seed=3"])
+    names = lambda *patterns: [e.name for e in made.selected(patterns)]  # noqa: E731
+    assert names() == ["one", "two", "three"]
+    assert names("b") == names("b/*") == ["one", "three"]
+    assert names("t*") == ["two", "three"] and names("a/two") == ["two"]
+    with pytest.raises(ValueError, match=r"--only=four names no experiment: expected tables \(a, b\)"):
+        names("four")
+
+
+def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
+    made = make_study(tmp_path, ["main/lfw_vae: --dataset=lfw --objective=vae --train_images=640 --eval_images=20"])
+    pretend(made, made.experiments[0], trained=False)
+    classifier, calibration, run = tasks.of_study(made, made.experiments)
+    assert classifier.steps()[0].done()
+    held_out, noise = calibration.steps()
+    assert "--split=train[50%:]" in held_out.arguments and "--split=noise" in noise.arguments
+    train, normal, gmm, pictures = run.steps()
+    assert train.arguments[1:3] == ["-m", "tfvae.train"] and "--data_dir=there" in train.arguments
+    assert train.arguments.index("--eval_every_images=64") < train.arguments.index("--eval_images=20")
+    for step in (normal, gmm, held_out):
+        assert {"--num_images=6500", "--reference_split=train[:50%]", "--num_seeds=3"} <= set(step.arguments)
+    assert "--prior=gmm" in gmm.arguments and "--num_images=2000" in pictures.arguments
+    assert not any(step.done() for step in (train, normal, gmm, pictures, held_out, noise))
+
+
+def test_without_its_extractor_a_dataset_is_left_out(tmp_path):
+    made = make_study(tmp_path, ["main/vae: --objective=vae"])
+    _, calibration, run = tasks.of_study(made, made.experiments)
+    assert "there is no extractor in" in run.blocked() and "--classifier_dir" in calibration.blocked()
+
+
+# What is there.
+
+
+def score(mean, std=0.01):
+    return {"mean": mean, "std": std, "values": [mean] * 3}
+
+
+def scores(seen, **values):
+    names = {"classifier_score": 2.0, "frechet_classifier_distance": 50.0, "kernel_classifier_distance": 1.0}
+    names |= {"precision": 0.5, "recall": 0.4, "density": 0.6, "coverage": 0.3, "class_entropy": 1.5}
+    return {
+        "source": {"weights": "of the last step", "images_seen": seen},
+        "reference": {"dataset": "cifar10", "split": "train", "images": 10_000},
+        "num_images": 10_000,
+        "seeds": [0, 1, 2],
+        "protocol": {
+            "extractor": {
+                "kind": "classifier", "name": "classifier of cifar10", "checksum": "ab" * 32, "accuracy": 0.9,
+                "preparation": "none",
+            },
+            "precision_and_recall_neighbours": 3,
+            "density_and_coverage_neighbours": 5,
+        },
+        "scores": {name: value if isinstance(value, dict) else score(value) for name, value in (names | values).items()},
+    }  # fmt: skip
+
+
+def pretend(made, one, trained=True, values=None, reconstruction=None, exhibited=False):
+    """Leaves what a finished experiment leaves."""
+    extractor = made.extractor(one.dataset)[1]
+    extractor.mkdir(parents=True, exist_ok=True)
+    (extractor / "saved_model.pb").write_text("a network")
+    if not trained:
+        return
+    run = made.run_dir(one)
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / f"ckpt-{one.total_images}.index").touch()
+    (run / "config.json").write_text(json.dumps({"data": {"num_images": 50_000}}))
+    rows = [{"images": n, "images_per_second": 100.0 + n} for n in (10, 20, 30)]
+    rows += [{"images": n, "precision": 0.1, "recall": 0.2, "frechet_classifier_distance": 100.0 / n} for n in (15, 30)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"images": 4')
+    runner.write_record(
+        made.record_file(one.folder), {"seconds": {"training": 3725.0}, "peak_memory_mb": {"training": 1500.0}}
+    )
+    if values is not None:
+        for prior in ("normal", "gmm"):
+            file = made.score_file(one, prior)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            found = scores(one.total_images, **values)
+            if reconstruction:
+                errors_of = {"split": "test", "images": 10_000}
+                found["reconstruction"] = {"errors_of": errors_of, "scores": reconstruction}
+            file.write_text(json.dumps(found))
+    if exhibited:
+        draw = np.random.default_rng(0)
+        names = ("unselected", "best", "best_neighbours", "real", "reconstructed")
+        colours = {name: draw.integers(0, 256, (12, 1, 1, 3)) for name in names}
+        colours["interpolations"] = draw.integers(0, 256, (24, 1, 1, 3))
+        arrays = {name: np.tile(colour, [1, 32, 32, 1]).astype(np.uint8) for name, colour in colours.items()}
+        facts = {"drawn": 2_000, "spread_within_classes": 0.75}
+        np.savez(made.exhibits_file(one), facts=np.array(json.dumps(facts)), **arrays)
+
+
+MAIN = [
+    f"main/{dataset}_{objective}_{architecture}: --dataset={dataset} --objective={objective} --architecture={architecture}"
+    for dataset in ("cifar10", "lfw")
+    for objective in ("gan", "vae")
+    for architecture in ("biggan", "biggan_deep")
+]
+LATENT = [
+    f"latent/lfw_vae_biggan{end}: --dataset=lfw --objective=vae --architecture=biggan{flag}"
+    for end, flag in (("", ""), ("_latent_64", " --latent_dim=64"))
+]
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A study in which the paper is right but for LFW's normal pair, one row failed and one was not run."""
+    published = ["cifar10_gan_biggan: batch=512; epochs=314; IS=5.9; FID=25; protocol=unknown"]
+    made = make_study(tmp_path, [*MAIN, *LATENT], published)
+    for one in made.experiments:
+        settings = one.settings
+        vae, deep = settings.objective == "vae", settings.architecture == "biggan_deep"
+        values = dict(
+            recall=0.1 if vae else 0.4, coverage=0.1 if vae else 0.5, frechet_classifier_distance=60.0 - 20 * deep
+        )
+        if settings.dataset == "lfw":
+            values["frechet_classifier_distance"] -= 10 * vae
+            if not deep:
+                values["coverage"] = 0.3
+        if one.name == "lfw_gan_biggan_deep":
+            runner.note(made.record_file(one.folder), "training", "training diverged at 64 images.")
+        elif one.name == "lfw_vae_biggan_latent_64":
+            pass
+        else:
+            error = dict(squared_error=0.01, psnr=20.0, ssim=0.5, active_units=100, frechet_classifier_distance=30.0)
+            pretend(made, one, values=values, reconstruction=error if vae else None, exhibited=True)
+    file = made.calibration_file("cifar10", tasks.HELD_OUT)
+    file.write_text(json.dumps(scores(0, recall=0.76, coverage=0.95, precision=0.77)))
+    return made
+
+
+def sizes_of(made):
+    sizes = dict(generator_parameters=7_108_227, discriminator_parameters=9, generator_blocks=3, flops=2e15)
+    return {one.folder: sizes for one in made.experiments}
+
+
+def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_empty(filled):
+    found = results.read(filled, sizes_of(filled))
+    file = report.write(filled, found, "python -m tfvae.study", ["The pictures were made anew."])
+    text = file.read_text()
+    table = text.split("### CIFAR-10")[1].split("Fidelity and variety")[0]
+    head = next(line for line in table.splitlines() if line.startswith("| model"))
+    assert "*published:* IS" in head and "measured: Fréchet classifier distance" in head
+    row = next(line for line in table.splitlines() if line.startswith("| GAN BigGAN |"))
+    assert row.split(" | ")[1:6] == ["5.9", "25", "unknown", "2 ± 0.01", "60 ± 0.01"]
+    assert "| VAE BigGAN, mixture prior | – | – | – | 2 ± 0.01 |" in table
+    assert "*real images, held out*" in table
+    assert (
+        "10,000 drawn images against 10,000 of cifar10 train, by classifier of cifar10 (SHA-256 abababababab, 90.0% right"
+        in table
+    )
+    lfw = text.split("### LFW")[1]
+    failed = next(line for line in lfw.splitlines() if line.startswith("| GAN BigGAN-deep |"))
+    assert failed == "| GAN BigGAN-deep | – | – | – | training failed: training diverged at 64 images. |"
+    assert "| VAE BigGAN latent 64 | – | – | – | not run |" in text
+    assert "| 7,108,227 | 9 | 2e+03 | 120 | 1h 02m | 1.50 |" in text
+    assert "| 0.75 |" in text  # spread within a class
+    assert "The pictures were made anew." in text
+    for name in re.findall(r"\]\((\S+\.(?:png|jpg))\)", text):
+        assert (file.parent / name).stat().st_size < 300_000, name
+    assert len(re.findall(r"\]\(\S+\.(?:png|jpg)\)", text)) >= 12
+
+
+def test_the_page_holds_its_pictures(filled):
+    file = report.write(filled, results.read(filled, {}), "python", [])
+    page = file.with_suffix(".html").read_text()
+    assert page.count('src="data:image/') == len(re.findall(r"\]\(\S+\.(?:png|jpg)\)", file.read_text())) > 0
+    assert not re.findall(r'src="(?!data:)', page)
+    assert ">5.9</td>" in page and "<title>GAN or VAE" in page
+    # Again: the old one is replaced.
+    report.write(filled, results.read(filled, {}), "python", [])
+    assert [f.name for f in filled.output_dir.glob("*report*")] == ["report"]
+
+
+def test_a_report_of_nothing_is_a_report(tmp_path):
+    made = make_study(tmp_path, MAIN)
+    text = report.write(made, results.read(made, {}), "python", []).read_text()
+    assert "0 of 12 rows are filled" in text and "Nothing is scored yet." in text
+    assert "The paper's title: **not decided**, at this budget" in text
+
+
+def test_the_four_claims_are_judged_by_the_numbers(filled):
+    found = results.read(filled, {})
+    by_table = {name: found.of(some) for name, some in filled.tables.items()}
+    varied, faces, deep, latent = claims.four_claims(by_table["main"], by_table["latent"])
+    assert varied.verdict == claims.HOLDS
+    # BigGAN's coverages are equal, and BigGAN-deep's GAN is not there.
+    assert faces.verdict == claims.OPEN
+    assert [c.agrees for c in faces.groups["LFW, BigGAN"]] == [True, True, None]
+    assert faces.groups["LFW, BigGAN"][2].why_not == "within 3 standard deviations"
+    assert faces.groups["LFW, BigGAN-deep"][0].why_not == "no number of the GAN"
+    assert deep.verdict == claims.OPEN and deep.groups["CIFAR-10, GAN"][0].agrees
+    assert latent.verdict == claims.OPEN
+    text = report.write(filled, found, "python", []).read_text()
+    assert "- CIFAR-10, BigGAN: recall: the GAN 0.4 ± 0.01, the VAE 0.1 ± 0.01 (agrees); coverage: " in text
+    assert "The paper's title: **not decided**" in text and "Of its four claims: 1 holds, 3 not decided." in text
+
+
+def comparison(agrees):
+    return claims.Comparison("recall", ("a", "b"), None, None, agrees, "")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        ([[True, True], [True]], claims.HOLDS),
+        ([[False, False], [False]], claims.FAILS),
+        ([[True], [False]], claims.PARTLY),
+        ([[True], [False], [None]], claims.PARTLY),
+        ([[True], [None]], claims.OPEN),
+        ([[True, False]], claims.OPEN),
+        ([], claims.OPEN),
+    ],
+)
+def test_a_statement_holds_where_every_number_of_every_pair_agrees(pairs, verdict):
+    groups = {str(i): [comparison(agrees) for agrees in pair] for i, pair in enumerate(pairs)}
+    assert claims.judge("", groups).verdict == verdict
+
+
+def test_differences_within_the_spread_are_not_told(tmp_path):
+    made = make_study(tmp_path, ["a/one: --seed=1", "a/two: --seed=2"])
+    for one, recall in zip(made.experiments, (0.50, 0.54)):
+        pretend(made, one, values=dict(recall=score(recall, 0.01), coverage=score(recall, None)))
+    rows = results.read(made, {}).rows
+    names = ("one", "two")
+    # 3 x sqrt(2) x 0.01 = 0.0424 is more than 0.04.
+    assert claims.compare("recall", *rows, False, names).agrees is None
+    # Without a spread: 2 % of 0.54 is less than 0.04.
+    assert claims.compare("coverage", *rows, False, names).agrees is True
+    assert claims.compare("coverage", *rows, True, names).agrees is False
+    assert claims.compare("coverage", rows[0], None, True, names).why_not == "no number of two"
+
+
+def test_variations_are_judged_against_the_first_row_of_their_kind(tmp_path):
+    lines = ["", "_leaky: --activation=leaky_relu", "_other: --activation=leaky_relu --leaky_relu_slope=0.1"]
+    lines = [f"activation/gan{line if ':' in line else line + ':'} --base_channels=8" for line in lines]
+    made = make_study(tmp_path, lines)
+    for one, distance in zip(made.experiments, (50.0, 60.0, 40.0)):
+        pretend(made, one, values=dict(frechet_classifier_distance=distance))
+    found = results.read(made, {})
+    (verdict,) = claims.further({"activation": found.rows})
+    assert verdict.verdict == claims.PARTLY
+    assert [c.agrees for pair in verdict.groups.values() for c in pair] == [True, False]
+    text = report.write(made, found, "python", []).read_text()
+    assert "| GAN leaky | 2 ± 0.01 | 60 ± 0.01 | 1 ± 0.01 | +20.0%, worse |" in text
+
+
+def test_the_hours_follow_the_measured_speed(tmp_path):
+    made = make_study(tmp_path, ["a/one: --seed=1", "a/two: --seed=2 --architecture=biggan_deep"])
+    sizes = {one.folder: {"flops": 3.6e15} for one in made.experiments}
+    assert estimate.training_seconds(made, sizes, 1e12) == {one.folder: 3600.0 for one in made.experiments}
+    one, two = made.experiments
+    pretend(made, one, values={})
+    assert estimate.training_seconds(made, sizes, 1e12)[two.folder] == pytest.approx(3725.0)
+    # One trained and not scored, one neither.
+    left = estimate.seconds_left(made, made.experiments, sizes, 1e12)
+    assert left == pytest.approx(3725.0 + 2 * estimate.SCORING_SECONDS)
+
+
+def test_sizes_are_those_that_the_field_knows():
+    from tfvae.studies import sizes
+
+    known = Config(dataset="imagenet2012", resolution=128, base_channels=96, latent_dim=120, train_images=64)
+    (found, wrong) = sizes.measure([(known, None), (Config(architecture="biggan_deep", base_channels=6), None)])
+    assert (found["generator_parameters"], found["discriminator_parameters"]) == (70_433_988, 87_982_370)
+    assert wrong is None
+    generator, discriminator = found["forward_flops"]
+    assert found["flops"] == 64 * (4 * generator + 8 * discriminator)
+
+
+# The pictures' arithmetic.
+
+
+def test_realism_is_that_of_the_papers_formula():
+    draw = np.random.default_rng(0)
+    real, fake = draw.normal(size=(40, 3)), 2 * draw.normal(size=(7, 3))
+    distances = np.linalg.norm(real[:, None] - real, axis=-1)
+    radii = np.sort(distances, axis=1)[:, 3]
+    kept = radii <= np.median(radii)
+    ratios = radii[kept] / np.linalg.norm(fake[:, None] - real[kept], axis=-1)
+    np.testing.assert_allclose(exhibits.realism(real, fake), ratios.max(axis=1), rtol=1e-6)
+
+
+def test_neighbours_are_the_nearest():
+    real, fake = np.array([[0.0], [10.0], [20.0]]), np.array([[12.0], [-1.0]])
+    index, distance = exhibits.neighbours(real, fake)
+    assert list(index) == [1, 0] and list(distance) == [2.0, 1.0]
+
+
+def test_the_spread_within_classes_is_that_of_pairs():
+    features = np.array([[0.0], [2.0], [4.0], [10.0], [11.0], [99.0]])
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    outputs = Outputs(np.eye(3)[labels], features, None)
+    # Class 0: pairs 2, 4, 2: mean square 8; class 1: 1; class 2 has no pair.
+    assert exhibits.spread_within_classes(outputs) == pytest.approx(np.sqrt((3 * 8 + 2 * 1) / 5))
+    assert exhibits.spread_within_classes(outputs, np.array([2, 6, 0])) == pytest.approx(np.sqrt((2 * 8 + 6 * 1) / 8))

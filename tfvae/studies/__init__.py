@@ -1,0 +1,1 @@
+"""A study: experiments that are trained and scored alike, and the report of what came out."""

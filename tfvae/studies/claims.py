@@ -1,0 +1,261 @@
+"""What a study's numbers say of the paper's statements: rules over the rows, so that the same numbers give the same words."""
+
+import dataclasses
+import math
+
+from tfvae.studies.plan import shown
+
+SPREADS = 3.0  # standard deviations of a difference, over sets of drawn images, below which it is not told
+UNSEEN = 0.02  # the same for numbers without a spread, as a part of the larger one
+
+HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "not decided"
+
+# name: (words, more is better)
+MEASURES = {
+    "frechet": ("Fréchet distance", False),
+    "score": ("score", True),
+    "recall": ("recall", True),
+    "coverage": ("coverage", True),
+    "squared_error": ("squared error of reconstructions of held-out images", False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One number of two rows.
+
+    Attributes:
+        measure: what is compared. names: of the two rows. first, second: (mean, spread or None), or None.
+        agrees: with the statement; None where the difference is too small to tell or a number is missing.
+        why_not: where it is None, why.
+    """
+
+    measure: str
+    names: tuple[str, str]
+    first: tuple | None
+    second: tuple | None
+    agrees: bool | None
+    why_not: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A statement and what the numbers say of it.
+
+    Attributes:
+        statement: as the paper has it. verdict: one of the words above. groups: {pair of rows: its comparisons}.
+    """
+
+    statement: str
+    verdict: str
+    groups: dict
+
+
+def compare(name, first, second, first_is_larger, words):
+    """A `Comparison` of one measure of two rows (None: there is no such row). words: what to call the two.
+
+    first_is_larger: what the statement says.
+    """
+    title, _ = MEASURES[name]
+    a, b = (_value(row, name) for row in (first, second))
+    missing = [word for word, value in zip(words, (a, b)) if value is None]
+    if missing:
+        return Comparison(title, words, a, b, None, f"no number of {' and '.join(missing)}")
+    difference = a[0] - b[0]
+    if a[1] is not None and b[1] is not None:
+        limit, why = SPREADS * math.hypot(a[1], b[1]), f"within {SPREADS:g} standard deviations"
+    else:
+        limit, why = UNSEEN * max(abs(a[0]), abs(b[0])), f"within {UNSEEN:.0%}, without a spread"
+    if abs(difference) <= limit:
+        return Comparison(title, words, a, b, None, why)
+    return Comparison(title, words, a, b, (difference > 0) == first_is_larger, "")
+
+
+def _value(row, name):
+    if row is None:
+        return None
+    if name == "squared_error":
+        value = row.reconstruction(name)
+        return None if value is None else (value, None)
+    return row.value(name)
+
+
+def _better(name):
+    return MEASURES[name][1]
+
+
+def judge(statement, groups):
+    """The `Verdict` of groups of comparisons, {pair of rows: [Comparison]}: a pair agrees where all of its numbers do."""
+    known = []
+    for comparisons in groups.values():
+        marks = [c.agrees for c in comparisons]
+        known.append(True if all(m is True for m in marks) else False if all(m is False for m in marks) else None)
+    if not known or None in known:
+        # What is known already may be enough to say that it is not so everywhere.
+        verdict = PARTLY if {True, False} <= set(known) else OPEN
+    else:
+        verdict = HOLDS if all(known) else PARTLY if any(known) else FAILS
+    return Verdict(statement, verdict, groups)
+
+
+def pick(rows, **wanted):
+    """The first row with the normal prior whose settings are `wanted`, or None."""
+    for row in rows:
+        if row.prior == "normal" and all(getattr(row.experiment.settings, k) == v for k, v in wanted.items()):
+            return row
+    return None
+
+
+ARCHITECTURES = {"biggan": "BigGAN", "biggan_deep": "BigGAN-deep"}
+
+
+def _gan_and_vae(rows, dataset):
+    """{architecture in words: (row of the GAN, row of the VAE)}; without pairs of which the study has neither."""
+    pairs = {
+        words: tuple(
+            pick(rows, dataset=dataset, objective=objective, architecture=name) for objective in ("gan", "vae")
+        )
+        for name, words in ARCHITECTURES.items()
+    }
+    return {words: pair for words, pair in pairs.items() if any(pair)}
+
+
+def _variety(pair, gan_above=True):
+    return [compare(name, *pair, gan_above, ("the GAN", "the VAE")) for name in ("recall", "coverage")]
+
+
+def four_claims(main, latent):
+    """The paper's four claims, as `Verdict`s.
+
+    Args:
+        main: `results.Row`s of the paper's eight models. latent: of its VAEs with latents of several sizes.
+    """
+    cifar10, lfw = _gan_and_vae(main, "cifar10"), _gan_and_vae(main, "lfw")
+    verdicts = [
+        judge(
+            "On CIFAR-10 the GAN is more varied than the VAE (GAN above VAE in recall and in coverage).",
+            {f"CIFAR-10, {words}": _variety(pair) for words, pair in cifar10.items()},
+        ),
+        judge(
+            "On LFW the VAE has the better FID and yet is less varied (VAE below GAN in Fréchet distance, in recall and in "
+            "coverage).",
+            {
+                f"LFW, {words}": [compare("frechet", *pair, True, ("the GAN", "the VAE")), *_variety(pair)]
+                for words, pair in lfw.items()
+            },
+        ),
+    ]
+    deep = {}
+    for dataset in ("cifar10", "lfw"):
+        for objective in ("gan", "vae"):
+            pair = [pick(main, dataset=dataset, objective=objective, architecture=name) for name in ARCHITECTURES]
+            if not any(pair):
+                continue
+            # The deep one is the second: the statement says that the first has the larger distance.
+            deep[f"{shown(dataset)}, {objective.upper()}"] = [
+                compare("frechet", *pair, True, tuple(ARCHITECTURES.values()))
+            ]
+    verdicts.append(judge("BigGAN-deep is better than BigGAN (lower Fréchet distance, each at its own setting).", deep))
+    by_size = {row.experiment.settings.latent_dim: row for row in reversed(latent) if row.prior == "normal"}
+    sizes = sorted(by_size)
+    groups = {}
+    for small, large in zip(sizes, sizes[1:]):
+        pair, words = (by_size[large], by_size[small]), (f"latent {large}", f"latent {small}")
+        groups[f"LFW, VAE, latent {large} against {small}"] = [
+            compare(name, *pair, _better(name), words) for name in ("squared_error", "score")
+        ]
+    statement = (
+        "A larger latent is better for the VAE (on LFW, from 128 to 256 to 512: lower reconstruction error of held-out images, "
+        "higher score of samples)."
+    )
+    return [*verdicts, judge(statement, groups)]
+
+
+def title(main, modes):
+    """The `Verdict` on the paper's title: in every pair of the same networks the VAE is the less varied one.
+
+    Args:
+        main: rows of the paper's models. modes: rows of its recipes on data whose modes are counted.
+    """
+    groups = {}
+    for rows, datasets in ((main, ("cifar10", "lfw")), (modes, ("shapes",))):
+        for dataset in datasets:
+            pairs = _gan_and_vae(rows, dataset)
+            groups |= {f"{shown(dataset)}, {words}": _variety(pair) for words, pair in pairs.items()}
+    return judge(
+        "Variational autoencoders are not very varied (VAE below GAN in recall and in coverage, everywhere).", groups
+    )
+
+
+# What else the paper says, of variations of a row: (table, statement, function of (base, varied) -> comparisons or None).
+
+
+def _against(names, varied_is_better):
+    def comparisons(base, varied):
+        return [compare(n, varied, base, _better(n) == varied_is_better, (varied.label, base.label)) for n in names]
+
+    return comparisons
+
+
+def _blocks(base, varied):
+    more = varied.experiment.settings.blocks_per_stage or 0
+    # The first row leaves the number to the architecture: 1 for BigGAN, 2 for BigGAN-deep.
+    usual = 2 if base.experiment.settings.architecture == "biggan_deep" else 1
+    return _against(["frechet"], more > usual)(base, varied)
+
+
+def _rate(name):
+    def comparisons(base, varied):
+        if getattr(varied.experiment.settings, name) == getattr(base.experiment.settings, name):
+            return None
+        chosen = ["frechet"] if name == "discriminator_learning_rate" else ["recall", "coverage"]
+        return _against(chosen, False)(base, varied)
+
+    return comparisons
+
+
+FURTHER = (
+    ("blocks", "More residual blocks help (lower Fréchet distance).", _blocks),
+    (
+        "optimizer",
+        "Adam converges faster than SGD, for all models (SGD: higher Fréchet distance).",
+        _against(["frechet"], False),
+    ),
+    (
+        "rates",
+        "A discriminator's learning rate × 10 slows convergence (higher Fréchet distance).",
+        _rate("discriminator_learning_rate"),
+    ),
+    (
+        "rates",
+        "A generator's learning rate × 10 makes the GAN collapse (less recall and coverage).",
+        _rate("generator_learning_rate"),
+    ),
+    ("activation", "Leaky ReLU hurts, everywhere (higher Fréchet distance than ReLU).", _against(["frechet"], False)),
+)
+
+
+def bases(rows):
+    """{row: the row that it varies}: the first of its table with the same dataset, objective and architecture."""
+    found, first = {}, {}
+    for row in rows:
+        settings = row.experiment.settings
+        key = (settings.dataset, settings.objective, settings.architecture, row.prior)
+        base = first.setdefault(key, row)
+        if base is not row:
+            found[row] = base
+    return found
+
+
+def further(tables):
+    """`Verdict`s of what else the paper says. tables: {table: rows}."""
+    verdicts = []
+    for table, statement, comparisons in FURTHER:
+        groups = {}
+        for row, base in bases(tables.get(table, [])).items():
+            made = comparisons(base, row)
+            if made:
+                groups[f"{shown(row.experiment.dataset)}: {row.label} against {base.label}"] = made
+        if groups:
+            verdicts.append(judge(statement, groups))
+    return verdicts

@@ -1,0 +1,355 @@
+"""What a study consists of: its experiments with their flags after the scale's cut, the protocol of their scores, and where
+everything lies.
+
+A path holds everything that a result depends on, so what exists is what was asked for: nothing has to be compared, nothing is
+overwritten, and several machines can work in one folder.
+"""
+
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+import json
+import math
+import pathlib
+import re
+import shlex
+
+from absl import flags
+
+from tfvae import config
+from tfvae.scores import features
+
+SCALES = ("full", "cpu")
+# --scale=cpu: one rule for every experiment, whatever its objective.
+WIDTH_DIVISOR, WIDTH_MULTIPLE = 4, 4  # BigGAN-deep's widths are multiples of 4
+BATCH_DIVISOR, LEAST_BATCH = 16, 32
+# Whole steps of every recipe: 1 to 5 discriminator steps of 32 images, 10 steps a call.
+CPU_IMAGES = {"cifar10": 160_000, "lfw": 80_000, "shapes": 80_000}
+DEFAULT_CPU_IMAGES = 80_000
+CPU_CHECKPOINT_SECONDS = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How all models of a dataset are scored: as many drawn images as reference images, and as many held-out ones to calibrate.
+
+    Attributes:
+        reference_split: of the dataset. held_out_split: outside of it; None: the data has none.
+        num_images: on each side.
+    """
+
+    reference_split: str
+    held_out_split: str | None
+    num_images: int
+
+
+PROTOCOLS = {
+    "cifar10": Protocol("train", "test", 10_000),
+    "shapes": Protocol("train", "test", 4_000),
+    # 200 images are held out of training: too few to compare with. So one half stands for the data and calibrates by the other.
+    "lfw": Protocol("train[:50%]", "train[50%:]", 6_500),
+}
+DEFAULT_PROTOCOL = Protocol("train", None, 10_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One row of the tables.
+
+    Attributes:
+        name: of the row. tables: in which it stands.
+        given: what the study's line says beside the flagfile, for people.
+        arguments: flags of `tfvae.train` but for places and extractors, the scale's cut last.
+        settings: `Config`, what they say; not resolved.
+        folder: name of its run; experiments with the same settings share one.
+    """
+
+    name: str
+    tables: tuple[str, ...]
+    given: tuple[str, ...]
+    arguments: tuple[str, ...]
+    settings: config.Config
+    folder: str
+
+    @property
+    def dataset(self):
+        return self.settings.dataset
+
+    @property
+    def total_images(self):
+        """Real images that its training ends with."""
+        return self.settings.total_steps * self.settings.images_per_step
+
+    @property
+    def label(self):
+        """The name for people: without the dataset, names of objectives and networks as they are written."""
+        words = self.name.removeprefix(f"{slug(self.dataset)}_")
+        for written, shown in (("biggan_deep", "BigGAN-deep"), ("biggan", "BigGAN"), ("gan", "GAN"), ("vae", "VAE")):
+            words = re.sub(rf"(?<![a-z]){written}(?![a-z])", shown, words)
+        return words.replace("_", " ")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study:
+    """Everything that was asked for.
+
+    Attributes:
+        experiments: in the order of their declaration. published: {name: {quantity: value}}, texts.
+        scale: of `SCALES`. output_dir: `pathlib.Path`.
+        data_dirs: {dataset, or "" for all: folder}.
+        inception_dir: extractor for every dataset, or None: classifiers.
+        classifier_dir: where they are or are made; `{dataset}` stands for the dataset's name.
+        num_images: most images on each side of a score. num_seeds: sets of drawn images.
+        mixture_tables: tables whose VAEs are scored with the mixture prior too.
+        eval_points: scores along each training; 0: none.
+    """
+
+    experiments: tuple[Experiment, ...]
+    published: dict
+    scale: str
+    output_dir: pathlib.Path
+    data_dirs: dict
+    inception_dir: str | None
+    classifier_dir: str
+    num_images: int
+    num_seeds: int
+    mixture_tables: tuple[str, ...]
+    eval_points: int
+
+    @property
+    def datasets(self):
+        return tuple(dict.fromkeys(e.dataset for e in self.experiments))
+
+    @property
+    def tables(self):
+        """{table: its experiments}, both in the order of their declaration."""
+        names = dict.fromkeys(table for e in self.experiments for table in e.tables)
+        return {name: [e for e in self.experiments if name in e.tables] for name in names}
+
+    def selected(self, patterns):
+        """The experiments that any of the patterns names: NAME, TABLE or TABLE/NAME, with * and ?; all without patterns.
+
+        Raises: ValueError: a pattern that names none.
+        """
+        chosen = {}
+        for pattern in patterns or ["*"]:
+            found = [
+                e
+                for e in self.experiments
+                if any(
+                    fnmatch.fnmatchcase(t, pattern) for t in (e.name, *e.tables, *(f"{t}/{e.name}" for t in e.tables))
+                )
+            ]
+            if not found:
+                raise ValueError(
+                    f"--only={pattern} names no experiment: expected tables ({', '.join(self.tables)}) or names "
+                    f"({', '.join(e.name for e in self.experiments)})."
+                )
+            chosen |= {e.name: e for e in found}
+        return [e for e in self.experiments if e.name in chosen]
+
+    def with_mixture(self, experiment):
+        """Whether it is also scored with latents from a mixture fitted to its codes."""
+        return experiment.settings.objective == "vae" and any(t in self.mixture_tables for t in experiment.tables)
+
+    def protocol(self, dataset):
+        known = PROTOCOLS.get(dataset, DEFAULT_PROTOCOL)
+        return dataclasses.replace(known, num_images=min(known.num_images, self.num_images))
+
+    # Where everything lies.
+
+    def data_dir(self, dataset):
+        return self.data_dirs.get(dataset, self.data_dirs.get(""))
+
+    def extractor(self, dataset):
+        """(flag's name, folder) of what tells a dataset's images apart."""
+        if self.inception_dir:
+            return "inception_dir", pathlib.Path(self.inception_dir)
+        return "classifier_dir", pathlib.Path(self.classifier_dir.replace("{dataset}", slug(dataset)))
+
+    def extractor_is_there(self, dataset):
+        return (self.extractor(dataset)[1] / "saved_model.pb").is_file()
+
+    def run_dir(self, experiment):
+        return self.output_dir / "runs" / experiment.folder
+
+    @property
+    def locks_dir(self):
+        return self.output_dir / "locks"
+
+    def log_file(self, name):
+        return self.output_dir / "logs" / f"{name}.log"
+
+    def record_file(self, name):
+        return self.output_dir / "records" / f"{name}.json"
+
+    @property
+    def report_dir(self):
+        return self.output_dir / "report"
+
+    def scores_dir(self, dataset):
+        """The folder of all scores that compare with each other. The extractor must be there."""
+        kind, folder = self.extractor(dataset)
+        number = f"{self.protocol(dataset).num_images}x{self.num_seeds}"
+        name = f"{slug(dataset)}_{kind.removesuffix('_dir')}_{_checksum(folder)[:8]}_{number}"
+        return self.output_dir / "scores" / name
+
+    def score_file(self, experiment, prior="normal"):
+        suffix = "" if prior == "normal" else f"-{prior}"
+        return self.scores_dir(experiment.dataset) / f"{experiment.folder}-{experiment.total_images}{suffix}.json"
+
+    def exhibits_file(self, experiment):
+        return self.scores_dir(experiment.dataset) / f"{experiment.folder}-{experiment.total_images}.npz"
+
+    def calibration_file(self, dataset, kind):
+        """kind: held_out or noise."""
+        return self.scores_dir(dataset) / f"calibration-{kind}.json"
+
+
+@functools.cache
+def _checksum(folder):
+    return features.checksum(folder)
+
+
+def shown(dataset):
+    """A dataset's name for people."""
+    dataset = f"the folder {pathlib.Path(dataset).name}" if dataset.startswith("folder:") else dataset
+    return {"cifar10": "CIFAR-10", "lfw": "LFW"}.get(dataset, dataset)
+
+
+def slug(dataset):
+    """A dataset's name as a part of file names."""
+    name = f"folder_{pathlib.Path(dataset).name}" if dataset.startswith("folder:") else dataset
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+# From the study's flags.
+
+
+def read_config(arguments):
+    """The `Config` of flags of `tfvae.train`. Raises: ValueError."""
+    values = flags.FlagValues()
+    config.define_flags(values)
+    try:
+        rest = values(["", *arguments])[1:]
+    except flags.Error as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if rest:
+        raise ValueError(f"unexpected {rest[0]!r}: expected one flagfile, then --flag=value.")
+    return config.Config.from_flags(values)
+
+
+def cut(settings, images):
+    """The flags by which --scale=cpu cuts an experiment. images: {dataset: images that each of its experiments sees}."""
+    width = settings.base_channels
+    if width > WIDTH_MULTIPLE:
+        width = max(WIDTH_MULTIPLE, round(width / WIDTH_DIVISOR / WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
+    batch = min(settings.batch_size, max(LEAST_BATCH, settings.batch_size // BATCH_DIVISOR))
+    number = images.get(settings.dataset, DEFAULT_CPU_IMAGES)
+    # Schedules keep their share of the run. The moving average's start does not: its decay is made for the full length, and a
+    # start that is never reached leaves a plain copy.
+    share = number / settings.train_images
+    schedules = {
+        name: math.floor(getattr(settings, name) * share)
+        for name in ("kl_warmup_images", "learning_rate_decay_images")
+        if getattr(settings, name)
+    }
+    changed = {"base_channels": width, "batch_size": batch, "train_images": number} | schedules
+    shown = {
+        "log_every_images": max(1, number // 100),
+        "sample_every_images": 0,
+        "checkpoint_every_seconds": CPU_CHECKPOINT_SECONDS,
+    }
+    return tuple(f"--{name}={value}" for name, value in (changed | shown).items())
+
+
+def digest(settings):
+    """Eight characters that a change of what a run may not change changes. Defaults do not count: new flags may come."""
+    values = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if not field.metadata["free"] and getattr(settings, field.name) != field.default
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def read_experiments(lines, scale, images, common=()):
+    """The experiments of --experiment's values.
+
+    Args:
+        lines: "TABLE/NAME: FLAGFILE --flag=value …"; a NAME may stand in several tables, with the same flags.
+        scale: of `SCALES`. images: {dataset: images}, for the scale cpu. common: flags of all experiments.
+
+    Returns:
+        Tuple of `Experiment`.
+
+    Raises:
+        ValueError: a line that cannot be read, flags that no experiment can have, one name for two experiments.
+    """
+    found, folders = {}, {}
+    for line in lines:
+        match = re.fullmatch(r"([\w.-]+)/([\w.-]+)\s*:\s*(.+)", line.strip())
+        if not match:
+            raise ValueError(
+                f"--experiment={line}: expected TABLE/NAME: FLAGFILE --flag=value …, names of letters, digits, ._-"
+            )
+        table, name, rest = match.groups()
+        words = shlex.split(rest)
+        first = () if words[0].startswith("--") else (f"--flagfile={words[0]}",)
+        given = tuple(words[len(first) :])
+        arguments = (*first, *common, *given)
+        try:
+            settings = read_config(arguments)
+            if scale == "cpu":
+                arguments += cut(settings, images)
+                settings = read_config(arguments)
+        except ValueError as error:
+            raise ValueError(f"--experiment={table}/{name}: {error}") from error
+        if name in found:
+            if found[name].arguments != arguments:
+                raise ValueError(
+                    f"--experiment={table}/{name}: {name} has other flags in {found[name].tables[0]}: rename one."
+                )
+            tables = tuple(dict.fromkeys((*found[name].tables, table)))
+            found[name] = dataclasses.replace(found[name], tables=tables)
+            continue
+        key = digest(settings)
+        folder = folders.setdefault((key, settings.train_images), f"{name}-{key}")
+        found[name] = Experiment(name, (table,), given, arguments, settings, folder)
+    if not found:
+        raise ValueError("no --experiment given: expected --flagfile=configs/study/….cfg, which lists them.")
+    return tuple(found.values())
+
+
+def read_published(lines, experiments):
+    """{name: {quantity: value}} of --published's values, "NAME: quantity=value; …". Raises: ValueError."""
+    names, found = {e.name for e in experiments}, {}
+    for line in lines:
+        name, _, rest = line.partition(":")
+        pairs = [part.partition("=") for part in rest.split(";")]
+        if name not in names or not all(value for _, _, value in pairs):
+            raise ValueError(
+                f"--published={line}: expected NAME: quantity=value; quantity=value, NAME an experiment's."
+            )
+        found[name] = {quantity.strip(): value.strip() for quantity, _, value in pairs}
+    return found
+
+
+def read_pairs(flag, values, kind=str, default_key=False):
+    """{key: value} of a flag that is given as KEY=VALUE, repeated; `default_key`: VALUE alone has the key "".
+
+    Raises: ValueError.
+    """
+    pairs = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        try:
+            if not equals and not default_key:
+                raise ValueError(text)
+            key, value = (key, value) if equals else ("", text)
+            pairs[key] = kind(value)
+        except ValueError:
+            expected = "DATASET=FOLDER, or a folder for all" if default_key else "DATASET=NUMBER"
+            raise ValueError(f"--{flag}={text}: expected {expected}.") from None
+    return pairs

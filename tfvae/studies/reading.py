@@ -1,0 +1,124 @@
+"""What the numbers say, in words made of them alone by `claims`' rules, and what could be wrong with it."""
+
+from tfvae.studies import claims, results, tables, tasks
+from tfvae.studies.plan import shown
+
+
+def verdicts(study, found, by_table):
+    main, latent = by_table.get("main", []), by_table.get("latent", [])
+    four = claims.four_claims(main, latent)
+    whole = claims.title(main, by_table.get("modes", []))
+    counts = {
+        word: sum(v.verdict == word for v in four) for word in (claims.HOLDS, claims.PARTLY, claims.FAILS, claims.OPEN)
+    }
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    lines = [
+        "## What the numbers say",
+        f"From the tables below alone, by rule: two numbers differ where their difference is more than {claims.SPREADS:g} "
+        f"standard deviations over sets of drawn images (without a spread: more than {claims.UNSEEN:.0%}); a statement holds "
+        "where it does in every pair of rows and by every number named.",
+        f"The paper's title: **{whole.verdict}**, at this budget and by this protocol. Of its four claims: {told}. "
+        + _levels(study, found),
+        _verdict(whole),
+        *(f"**{i}.** {_verdict(v)}" for i, v in enumerate(four, 1)),
+    ]
+    more = claims.further(by_table)
+    if more:
+        lines += ["What else the paper says:", *map(_verdict, more)]
+    return "\n\n".join(lines)
+
+
+def _verdict(found):
+    lines = [f"{found.statement} **{found.verdict[0].upper()}{found.verdict[1:]}.**", ""]
+    for pair, comparisons in found.groups.items():
+        said = "; ".join(map(_comparison, comparisons))
+        lines.append(f"- {pair}: {said}.")
+    if not found.groups:
+        lines.append("- The rows that it needs are not part of this study.")
+    return "\n".join(lines)
+
+
+def _comparison(made):
+    word = {True: "agrees", False: "disagrees", None: made.why_not}[made.agrees]
+    numbers = ", ".join(f"{name} {tables.number(value)}" for name, value in zip(made.names, (made.first, made.second)))
+    return f"{made.measure}: {numbers} ({word})"
+
+
+def _levels(study, found):
+    """What real images and noise reach, to read the numbers by."""
+    said = []
+    for dataset, kinds in found.calibrations.items():
+        parts = []
+        for kind, label in ((tasks.HELD_OUT, "held-out real images"), (tasks.NOISE, "noise")):
+            values = [results.score_of(kinds.get(kind), name) for name in ("recall", "coverage")]
+            if all(values):
+                parts.append(f"{label} recall {values[0][0]:.3g} and coverage {values[1][0]:.3g}")
+        if parts:
+            said.append(f"On {shown(dataset)}, {', '.join(parts)}.")
+    return " ".join(said)
+
+
+def doubts(study, found):
+    """What could be wrong with that reading: what the study itself knows."""
+    scored = [row for row in found.rows if row.scores]
+    lines = [
+        "One training, of one seed, a row: the spreads are those of drawing images, not of training again. Two trainings of one "
+        "setting differ by more.",
+        "Equal images seen are neither equal steps nor equal FLOPs: a GAN takes several discriminator steps for one of its "
+        "generator, a VAE's decoder one for each of its encoder (steps and FLOPs are in the tables).",
+    ]
+    epochs = sorted(row.epochs for row in scored if row.epochs)
+    if study.scale == "cpu" and epochs:
+        lines.append(
+            f"The budget: {epochs[0]:.3g} to {epochs[-1]:.3g} epochs of narrow networks, against 110 to 345 of the paper's. What "
+            "is judged is how the objectives begin, not where they end; a GAN that has not yet learnt to draw says little about "
+            "GANs."
+        )
+    main = [row for row in scored if "main" in row.experiment.tables]
+    unequal = [
+        d for d in study.datasets if len({r.experiment.total_images for r in main if r.experiment.dataset == d}) > 1
+    ]
+    if unequal:
+        lines.append(
+            f"The paper gave its models different budgets: on {' and '.join(map(shown, unequal))} they do not see as many "
+            "images as each other (the settings are in the tables)."
+        )
+    weak = [
+        f"{row.label} on {shown(row.experiment.dataset)}"
+        for row in scored
+        if (row.value("precision") or (1.0,))[0] < 0.1
+    ]
+    if weak:
+        lines.append(
+            "Recall grows when drawn images lie far from the data and from each other, for their balls are then wide: with a "
+            f"precision below 0.1 it says little. So it is for {'; '.join(weak)}. Coverage is not deceived that way."
+        )
+    kinds = [row.scores["protocol"]["extractor"] for row in scored]
+    classifiers = {k["name"]: k["accuracy"] for k in kinds if k["kind"] == "classifier"}
+    if classifiers:
+        told = ", ".join(f"{name} ({accuracy:.0%} right)" for name, accuracy in classifiers.items())
+        lines.append(
+            f"The extractor: {told}. A classifier sees what its classes differ in and little else, and was trained on the "
+            "images that stand for the data: held-out images look a little further away than they are."
+        )
+    late = {
+        row.experiment.label for row in scored if row.experiment.total_images < row.experiment.settings.ema_start_images
+    }
+    if late:
+        lines.append(
+            f"The moving average begins after the end of these short trainings: {', '.join(sorted(late))} are scored with their "
+            "last weights."
+        )
+    latents = {row.experiment.settings.latent_dim for row in main}
+    if len(latents) > 1:
+        lines.append(
+            "The paper's settings differ in more than the objective: learning rates, batches and latents "
+            f"({', '.join(map(str, sorted(latents)))})."
+        )
+    smaller = [d for d in study.datasets if study.protocol(d).num_images < study.num_images]
+    if smaller:
+        told = ", ".join(f"{shown(d)} {study.protocol(d).num_images:,}" for d in smaller)
+        lines.append(
+            f"Few images: {told} on each side. Distances of few images are too high, and compare within a table alone."
+        )
+    return "### What could be wrong with that reading\n\n" + "\n".join(f"- {line}" for line in lines)

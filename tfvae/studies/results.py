@@ -1,0 +1,158 @@
+"""What is there of a study: scores, costs, curves and pictures of every row, or the reason why they are not."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from tfvae import evaluation, experiment
+from tfvae.studies import plan, runner, tasks
+
+PRIORS = {"normal": "", "gmm": ", mixture prior"}
+# Short names of scores whose own depends on the extractor.
+SCORES = {name: names for name, names in evaluation.NAMES.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Row:
+    """A row of the tables: an experiment, with latents drawn from one prior.
+
+    Attributes:
+        experiment: `plan.Experiment`. prior: "normal" or "gmm".
+        scores: what `tfvae.evaluate` wrote, or None. reason: why there are none; "" where there are.
+        record: of `runner.read_record`. size: of `sizes`, {} where unknown.
+        curve: rows of the run's metrics.jsonl. num_train: images of its training split; conditional: whether its networks are
+            given labels; both None before it began.
+        exhibits: {name: array} of `tfvae.exhibits`, {} where there are none.
+    """
+
+    experiment: plan.Experiment
+    prior: str
+    scores: dict | None
+    reason: str
+    record: dict
+    size: dict
+    curve: list
+    num_train: int | None
+    conditional: bool | None
+    exhibits: dict
+
+    @property
+    def label(self):
+        return self.experiment.label + PRIORS[self.prior]
+
+    def value(self, name):
+        """(mean, standard deviation over seeds or None) of a score; None where it is not there.
+
+        name: of the scores, or "score", "frechet" and "kernel" for either extractor's; "spread_within_classes".
+        """
+        if name == "spread_within_classes":
+            value = self.facts.get(name) if self.prior == "normal" else None
+            return None if value is None else (value, None)
+        return score_of(self.scores, name)
+
+    def reconstruction(self, name):
+        """A score of a VAE's reconstructions, a float, or None."""
+        part = (self.scores or {}).get("reconstruction")
+        return None if part is None else next((part["scores"][n] for n in _names(name) if n in part["scores"]), None)
+
+    @property
+    def facts(self):
+        return json.loads(str(self.exhibits["facts"])) if "facts" in self.exhibits else {}
+
+    @property
+    def epochs(self):
+        return self.experiment.total_images / self.num_train if self.num_train else None
+
+    @property
+    def images_per_second(self):
+        """Median along the curve, or None."""
+        speeds = [row["images_per_second"] for row in self.curve if "images_per_second" in row]
+        return float(np.median(speeds)) if speeds else None
+
+    @property
+    def scored_curve(self):
+        """Those of the curve's rows that hold scores of a small sample, each with short names too."""
+        rows = []
+        for row in self.curve:
+            if "precision" in row:
+                short = {name: row[n] for name, names in SCORES.items() for n in names if n in row}
+                rows.append(row | short)
+        return rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """Everything that is there.
+
+    Attributes:
+        rows: list of `Row`. calibrations: {dataset: {tasks.HELD_OUT or tasks.NOISE: what `tfvae.evaluate` wrote}}.
+    """
+
+    rows: list
+    calibrations: dict
+
+    def of(self, experiments):
+        """The rows of some experiments."""
+        return [row for row in self.rows if row.experiment in experiments]
+
+
+def score_of(scores, name):
+    """(mean, spread or None) from what `tfvae.evaluate` wrote, or None where it has none or the score is not defined."""
+    values = (scores or {}).get("scores", {})
+    found = next((values[n] for n in _names(name) if n in values), None)
+    return None if found is None or found["mean"] is None else (found["mean"], found["std"])
+
+
+def _names(name):
+    return SCORES.get(name, (name,))
+
+
+def read(study, sizes):
+    """`Found`. sizes: of `sizes.of_experiments`."""
+    rows = []
+    for one in study.experiments:
+        for prior in ["normal"] + ["gmm"] * study.with_mixture(one):
+            rows.append(_row(study, one, prior, sizes.get(one.folder, {})))
+    calibrations = {}
+    for dataset in study.datasets:
+        if study.extractor_is_there(dataset):
+            files = {kind: study.calibration_file(dataset, kind) for kind in (tasks.HELD_OUT, tasks.NOISE)}
+            calibrations[dataset] = {kind: _read_json(file) for kind, file in files.items() if file.is_file()}
+    return Found(rows, calibrations)
+
+
+def _row(study, one, prior, size):
+    directory = experiment.RunDirectory(study.run_dir(one))
+    record = runner.read_record(study.record_file(one.folder))
+    scores, exhibits = None, {}
+    if study.extractor_is_there(one.dataset):
+        file = study.score_file(one, prior)
+        scores = _read_json(file) if file.is_file() else None
+        file = study.exhibits_file(one)
+        if file.is_file():
+            with np.load(file) as arrays:
+                exhibits = dict(arrays)
+    lines = directory.metrics.read_text().splitlines() if directory.metrics.is_file() else []
+    curve = [json.loads(line) for line in lines if line.endswith("}")]
+    config = _read_json(directory.config_file) if directory.config_file.is_file() else {}
+    reason = "" if scores else _reason(study, one, prior, record)
+    num_train = config.get("data", {}).get("num_images")
+    conditional = config.get("flags", {}).get("conditional", one.settings.conditional)
+    return Row(one, prior, scores, reason, record, size, curve, num_train, conditional, exhibits)
+
+
+def _reason(study, one, prior, record):
+    seen = tasks.trained_images(study, one)
+    if "failed" in record:
+        at = f" at {seen:,} images" if seen and record["failed"]["step"] == "training" else ""
+        return f"{record['failed']['step']} failed{at}: {record['failed']['line']}"
+    if seen != one.total_images:
+        return f"trained to {seen:,} of {one.total_images:,} images so far" if seen else "not run"
+    if not study.extractor_is_there(one.dataset):
+        return f"trained, not scored: no extractor in {study.extractor(one.dataset)[1]}"
+    return "trained, not scored yet"
+
+
+def _read_json(file):
+    return json.loads(file.read_text())

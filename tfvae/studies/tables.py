@@ -1,0 +1,164 @@
+"""The report's tables in Markdown: what was published beside what was measured, never in one column."""
+
+import re
+
+from tfvae.callbacks import duration
+from tfvae.studies import claims, results, tasks
+
+EMPTY = "–"
+# Published quantities that say how a row was trained; the others are scores.
+SETTINGS = ("architecture", "batch", "ch", "residual blocks", "epochs", "images")
+CALIBRATIONS = {tasks.HELD_OUT: "*real images, held out*", tasks.NOISE: "*noise*"}
+
+VARIETY = {
+    "precision": "precision",
+    "density": "density",
+    "recall": "recall",
+    "coverage": "coverage",
+    "class_entropy": "class entropy",
+    "class_divergence": "class divergence",
+    "frechet_within_class": "Fréchet distance within a class",
+    "spread_within_classes": "spread within a class, real = 1",
+    "modes_captured": "modes captured",
+    "memorisation_ratio": "memorisation ratio",
+}
+RECONSTRUCTION = {
+    "squared_error": "squared error",
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "active_units": "active units",
+    "frechet": "Fréchet distance of reconstructions",
+}
+
+
+def score_titles(study):
+    """The names of scores that depend on the extractor."""
+    kind = "Inception" if study.inception_dir else "classifier"
+    return {"score": f"{kind} score", "frechet": f"Fréchet {kind} distance", "kernel": f"kernel {kind} distance"}
+
+
+def number(value):
+    """(mean, spread or None), or None, for people."""
+    if value is None:
+        return EMPTY
+    mean, spread = value
+    return f"{mean:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+
+
+def markdown(head, lines):
+    """A table: titles, then rows of cells; columns that are empty in every row are left out, but for the first."""
+    kept = [i for i in range(len(head)) if i == 0 or any(line[i] not in ("", EMPTY) for line in lines)]
+    rows = [[row[i].replace("|", "\\|") for i in kept] for row in ([*head], *lines)]
+    numbers = [all(re.match(rf"$|{EMPTY}$|[+-]?\d", row[i]) for row in rows[1:]) for i in range(len(kept))]
+    rows.insert(1, ["---:" if right else "---" for right in numbers])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def scores(study, rows, calibrations):
+    """Scores as published, and as measured; why a row is empty; against the row that it varies."""
+    quantities = _published(study, rows, lambda name: name not in SETTINGS)
+    titles, based = score_titles(study), claims.bases(rows)
+    lines = []
+    for row in rows:
+        published = study.published.get(row.experiment.name, {}) if row.prior == "normal" else {}
+        measured = [number(row.value(name)) for name in titles]
+        against = _against(row, based[row]) if row in based else ""
+        lines.append([row.label, *(published.get(q, EMPTY) for q in quantities), *measured, against, row.reason])
+    for label, values in calibration_lines(calibrations, titles):
+        lines.append([label, *[EMPTY] * len(quantities), *values, "", ""])
+    head = ["model", *(f"*published:* {q}" for q in quantities), *(f"measured: {t}" for t in titles.values())]
+    return markdown([*head, "Fréchet distance against the row that it varies", "why it is empty"], lines)
+
+
+def calibration_lines(calibrations, names):
+    """[(label, cells)] of what was scored to calibrate. calibrations: {kind: what `tfvae.evaluate` wrote}."""
+    return [
+        (CALIBRATIONS[kind], [number(results.score_of(found, name)) for name in names])
+        for kind, found in calibrations.items()
+    ]
+
+
+def variety(rows, calibrations):
+    """Fidelity and variety, measured."""
+    lines = [[row.label, *(number(row.value(name)) for name in VARIETY)] for row in rows]
+    lines += [[label, *cells] for label, cells in calibration_lines(calibrations, VARIETY)]
+    return markdown(["model", *VARIETY.values()], lines)
+
+
+def reconstructions(rows):
+    """Of the VAEs that have some; "" without any."""
+    lines = [
+        [row.label, *(_plain(row.reconstruction(name)) for name in RECONSTRUCTION)]
+        for row in rows
+        if row.prior == "normal" and row.experiment.settings.objective == "vae"
+    ]
+    return (
+        markdown(["model", *RECONSTRUCTION.values()], lines)
+        if any(cell != EMPTY for line in lines for cell in line[1:])
+        else ""
+    )
+
+
+def settings(study, rows):
+    """How each row was trained: as published, and here."""
+    rows = [row for row in rows if row.prior == "normal"]
+    quantities = _published(study, rows, lambda name: name in SETTINGS)
+    head = ["model", *(f"*published:* {q}" for q in quantities)]
+    head += ["here: batch", "ch", "residual blocks", "latent", "images seen", "epochs", "generator steps", "labels"]
+    lines = []
+    for row in rows:
+        published, one = study.published.get(row.experiment.name, {}), row.experiment.settings
+        lines.append(
+            [row.label, *(published.get(q, EMPTY) for q in quantities)]
+            + [
+                str(one.batch_size),
+                str(one.base_channels),
+                _plain(row.size.get("generator_blocks")),
+                str(one.latent_dim),
+            ]
+            + [f"{row.experiment.total_images:,}", _plain(row.epochs), f"{one.total_steps:,}"]
+            + [{True: "yes", False: "no", None: EMPTY}[row.conditional]]
+        )
+    return markdown(head, lines)
+
+
+def cost(rows):
+    """Parameters, speed, time and memory of the trainings."""
+    lines = []
+    for row in rows:
+        if row.prior == "normal":
+            seconds = row.record["seconds"].get("training")
+            memory = row.record["peak_memory_mb"].get("training")
+            sizes = [row.size.get(f"{name}_parameters") for name in ("generator", "discriminator")]
+            lines.append(
+                [row.label, *(EMPTY if n is None else f"{n:,}" for n in sizes)]
+                + [EMPTY if row.size.get("flops") is None else f"{row.size['flops'] / 1e12:,.3g}"]
+                + [EMPTY if row.images_per_second is None else f"{row.images_per_second:,.0f}"]
+                + [EMPTY if seconds is None else duration(seconds)]
+                + [EMPTY if memory is None else f"{memory / 1e3:.2f}"]
+            )
+    head = [
+        "model",
+        "parameters: generator or decoder",
+        "discriminator or encoder",
+        "TFLOP of the training",
+        "images/s, median",
+    ]
+    return markdown([*head, "time, with scores on the way", "peak memory of the process, GB"], lines)
+
+
+def _published(study, rows, wanted):
+    found = (study.published.get(row.experiment.name, {}) for row in rows)
+    return list(dict.fromkeys(name for quantities in found for name in quantities if wanted(name)))
+
+
+def _against(row, base):
+    made = claims.compare("frechet", row, base, False, (row.label, base.label))
+    if made.first is None or made.second is None:
+        return EMPTY
+    change = f"{made.first[0] / made.second[0] - 1.0:+.1%}" if made.second[0] else EMPTY
+    return f"{change}, {'not told apart' if made.agrees is None else 'better' if made.agrees else 'worse'}"
+
+
+def _plain(value):
+    return EMPTY if value is None else f"{value:.4g}"

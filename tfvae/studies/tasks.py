@@ -1,0 +1,106 @@
+"""What has to be done for a study, as commands that each leave a file: classifiers, calibration, training, scores, pictures."""
+
+import functools
+import sys
+
+from tfvae import experiment
+from tfvae.studies import plan
+from tfvae.studies.runner import Step, Task
+
+EXHIBITED_FROM = 2_000  # drawn images of which the best are shown
+HELD_OUT, NOISE = "held_out", "noise"
+
+
+def of_study(study, experiments):
+    """The tasks of some of a study's experiments, in the order in which they are to be done."""
+    tasks = {}
+    for one in experiments:
+        needs = functools.partial(blocked, study, one.dataset)
+        if not study.inception_dir:
+            name = f"classifier-{study.extractor(one.dataset)[1].name}"
+            tasks.setdefault(name, Task(name, functools.partial(classifier, study, one.dataset)))
+        name = f"calibration-{plan.slug(one.dataset)}"
+        tasks.setdefault(name, Task(name, functools.partial(calibration, study, one.dataset), needs))
+        # All rows of one run, also those that were not asked for: what they share is done once.
+        rows = [e for e in study.experiments if e.folder == one.folder]
+        tasks.setdefault(one.folder, Task(one.folder, functools.partial(of_run, study, one, rows), needs))
+    return list(tasks.values())
+
+
+def blocked(study, dataset):
+    """Why nothing of a dataset can be scored, or None."""
+    if study.extractor_is_there(dataset):
+        return None
+    flag, folder = study.extractor(dataset)
+    return f"there is no extractor in {folder}: expected one that was made before, or --{flag} with another folder."
+
+
+def command(module, *arguments):
+    return [sys.executable, "-m", f"tfvae.{module}", *map(str, arguments)]
+
+
+def places(study, dataset, extractor=True):
+    flag, folder = study.extractor(dataset)
+    data_dir = study.data_dir(dataset)
+    return ([f"--data_dir={data_dir}"] if data_dir else []) + ([f"--{flag}={folder}"] if extractor else [])
+
+
+def classifier(study, dataset):
+    folder = study.extractor(dataset)[1]
+    arguments = [f"--dataset={dataset}", f"--output_dir={folder}", *places(study, dataset, extractor=False)]
+    done = functools.partial(study.extractor_is_there, dataset)
+    return [Step("classifier", done, command("train_classifier", *arguments))]
+
+
+def protocol_flags(study, dataset):
+    protocol = study.protocol(dataset)
+    return [
+        f"--num_images={protocol.num_images}",
+        f"--reference_split={protocol.reference_split}",
+        *places(study, dataset),
+    ]
+
+
+def calibration(study, dataset):
+    """Real images that are not the reference's, and noise, by the protocol of the models."""
+    splits = {HELD_OUT: study.protocol(dataset).held_out_split, NOISE: "noise"}
+    steps = []
+    for kind, split in splits.items():
+        if split:
+            file = study.calibration_file(dataset, kind)
+            arguments = [
+                f"--split={split}",
+                f"--dataset={dataset}",
+                f"--num_seeds={study.num_seeds}",
+                f"--output={file}",
+            ]
+            arguments += protocol_flags(study, dataset)
+            steps.append(Step(kind, file.is_file, command("evaluate", *arguments)))
+    return steps
+
+
+def of_run(study, one, rows):
+    """Training, scores and pictures of a run: `one` of the experiments, `rows` all that share it."""
+    model_dir = study.run_dir(one)
+    arguments = [f"--model_dir={model_dir}", *places(study, one.dataset)]
+    every = max(1, one.settings.train_images // study.eval_points) if study.eval_points else 0
+    # First: an experiment may say otherwise.
+    train = [f"--eval_every_images={every}", *one.arguments, *arguments]
+    steps = [Step("training", lambda: trained_images(study, one) == one.total_images, command("train", *train))]
+    for prior in ["normal"] + ["gmm"] * any(map(study.with_mixture, rows)):
+        file = study.score_file(one, prior)
+        score = [f"--model_dir={model_dir}", f"--output={file}", f"--num_seeds={study.num_seeds}", f"--prior={prior}"]
+        name = "scores" if prior == "normal" else "scores with the mixture prior"
+        score += protocol_flags(study, one.dataset)
+        steps.append(Step(name, file.is_file, command("evaluate", *score)))
+    file = study.exhibits_file(one)
+    number = min(EXHIBITED_FROM, study.protocol(one.dataset).num_images)
+    exhibits = [f"--output={file}", f"--num_images={number}", *arguments]
+    steps.append(Step("pictures", file.is_file, command("exhibits", *exhibits)))
+    return steps
+
+
+def trained_images(study, one):
+    """Images seen at the newest checkpoint of an experiment's run; 0 without."""
+    checkpoints = experiment.RunDirectory(study.run_dir(one)).checkpoints
+    return max((int(file.stem.split("-")[1]) for file in checkpoints.glob("ckpt-*.index")), default=0)
