@@ -7,10 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from tfvae import exhibits
 from tfvae.config import Config
 from tfvae.evaluation import Outputs
-from tfvae.studies import claims, estimate, plan, report, results, runner, tasks
+from tfvae.studies import claims, estimate, gallery, plan, report, results, runner, tasks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -409,12 +408,12 @@ def test_realism_is_that_of_the_papers_formula():
     radii = np.sort(distances, axis=1)[:, 3]
     kept = radii <= np.median(radii)
     ratios = radii[kept] / np.linalg.norm(fake[:, None] - real[kept], axis=-1)
-    np.testing.assert_allclose(exhibits.realism(real, fake), ratios.max(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(gallery.realism(real, fake), ratios.max(axis=1), rtol=1e-6)
 
 
 def test_neighbours_are_the_nearest():
     real, fake = np.array([[0.0], [10.0], [20.0]]), np.array([[12.0], [-1.0]])
-    index, distance = exhibits.neighbours(real, fake)
+    index, distance = gallery.neighbours(real, fake)
     assert list(index) == [1, 0] and list(distance) == [2.0, 1.0]
 
 
@@ -423,5 +422,5 @@ def test_the_spread_within_classes_is_that_of_pairs():
     labels = np.array([0, 0, 0, 1, 1, 2])
     outputs = Outputs(np.eye(3)[labels], features, None)
     # Class 0: pairs 2, 4, 2: mean square 8; class 1: 1; class 2 has no pair.
-    assert exhibits.spread_within_classes(outputs) == pytest.approx(np.sqrt((3 * 8 + 2 * 1) / 5))
-    assert exhibits.spread_within_classes(outputs, np.array([2, 6, 0])) == pytest.approx(np.sqrt((2 * 8 + 6 * 1) / 8))
+    assert gallery.spread_within_classes(outputs) == pytest.approx(np.sqrt((3 * 8 + 2 * 1) / 5))
+    assert gallery.spread_within_classes(outputs, np.array([2, 6, 0])) == pytest.approx(np.sqrt((2 * 8 + 6 * 1) / 8))

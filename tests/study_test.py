@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,24 +33,26 @@ def run(*arguments, timeout=900):
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     """A study of a VAE and of an experiment that no network can be made of, and the extractor of its pictures."""
-    from tfvae import classifier
-
     folder = tmp_path_factory.mktemp("pictures")
     draw = np.random.default_rng(0)
     for name in ("one", "two"):
         (folder / name).mkdir()
         for i in range(12):
             Image.fromarray(draw.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(folder / name / f"{i}.png")
+    classifier = tmp_path_factory.mktemp("classifier") / "classifier"
+    image = keras.Input([32, 32, 3], dtype="uint8")
+    features = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(8, 3)(keras.layers.Rescaling(1 / 255)(image)))
+    outputs = {"logits": keras.layers.Dense(2)(features), "features": features}
+    keras.Model(image, outputs).export(str(classifier), verbose=False)
     facts = {"dataset": "pictures", "resolution": 32, "class_names": ["one", "two"], "accuracy": 0.5}
-    classifier_dir = tmp_path_factory.mktemp("classifier") / "classifier"
-    classifier.save(classifier.make_extractor(classifier.make_network(32, 2, 2)), facts, classifier_dir)
+    (classifier / "classifier.json").write_text(json.dumps(facts))
     tiny = "--base_channels=4 --latent_dim=16 --batch_size=8 --log_every_images=40 --sample_every_images=0"
-    tiny += f" --checkpoint_every_seconds=1 --dataset=folder:{folder} --train_images=2400 --eval_images=20"
+    tiny += f" --checkpoint_every_seconds=1 --dataset=folder:{folder} --train_images=1200 --eval_images=20"
     return [
         f"--experiment=main/vae_biggan: {tiny} --objective=vae",
         f"--experiment=main/vae_biggan_deep: {tiny} --objective=vae --architecture=biggan_deep --base_channels=6",
         "--published=vae_biggan: IS=1.6; FID=39",
-        f"--classifier_dir={classifier_dir}",
+        f"--classifier_dir={classifier}",
         "--num_images=20",
         "--num_seeds=2",
         "--eval_points=2",
@@ -72,7 +75,7 @@ def test_a_study_killed_in_the_middle_goes_on_and_reports_what_failed(flags, tmp
     process.send_signal(signal.SIGKILL)
     process.wait()
     (run_dir,) = output.glob("runs/vae_biggan-*")
-    assert not list(run_dir.glob("checkpoints/ckpt-2400.index"))
+    assert not list(run_dir.glob("checkpoints/ckpt-1200.index"))
 
     result = run(*flags)
     assert result.returncode == 1
@@ -81,9 +84,9 @@ def test_a_study_killed_in_the_middle_goes_on_and_reports_what_failed(flags, tmp
         and "Traceback" not in result.stderr
     )
     log = (output / "logs" / f"{run_dir.name}.log").read_text()
-    assert log.count("resumed at") == 1 and log.count("Done: 2,400 images seen") == 1
+    assert log.count("resumed at") == 1 and log.count("Done: 1,200 images seen") == 1
     seen = [json.loads(line)["images"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert seen == sorted(seen) and seen[-1] == 2400
+    assert seen == sorted(seen) and seen[-1] == 1200
     record = json.loads((output / "records" / f"{run_dir.name}.json").read_text())
     assert set(record["seconds"]) == {"training", "scores", "pictures"} and record["peak_memory_mb"]["training"] > 100
 

@@ -127,6 +127,8 @@ def table(study, found, name, rows, folder):
         calibrations = found.calibrations.get(dataset, {})
         parts += [f"### {plan.shown(dataset)}", caption(study, some, calibrations)]
         parts.append(tables.scores(study, some, calibrations))
+        if not any(row.curve or row.scores for row in some):
+            continue
         if any(row.scores for row in some):
             parts += ["Fidelity and variety, measured:", tables.variety(some, calibrations)]
         reconstructions = tables.reconstructions(some)

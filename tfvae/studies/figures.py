@@ -146,12 +146,17 @@ def fidelity_and_variety(file, datasets):
                         )
                 for label, values in points:
                     if x in values and y in values:
-                        marker = "x" if label == "noise" else "*"
+                        marker, offset, side = ("x", (6, 3), "left") if label == "noise" else ("*", (-4, -11), "right")
                         ax.scatter(values[x], values[y], color=CALIBRATION_COLOUR, marker=marker, s=70, zorder=2)
                         ax.annotate(
-                            label, (values[x], values[y]), xytext=(-4, -11), textcoords="offset points", fontsize=8,
-                            ha="right" if values[x] > 0.5 else "left", color=CALIBRATION_COLOUR,
-                        )  # fmt: skip
+                            label,
+                            (values[x], values[y]),
+                            xytext=offset,
+                            textcoords="offset points",
+                            fontsize=8,
+                            ha=side,
+                            color=CALIBRATION_COLOUR,
+                        )
                 ax.set_xlabel(f"fidelity: {x}")
                 ax.set_ylabel(f"variety: {y}")
                 ax.set_xlim(-0.03, 1.08 * max(ax.get_xlim()[1], 0.1))

@@ -30,9 +30,14 @@ def verdicts(study, found, by_table):
 
 def _verdict(found):
     lines = [f"{found.statement} **{found.verdict[0].upper()}{found.verdict[1:]}.**", ""]
+    missing = []
     for pair, comparisons in found.groups.items():
-        said = "; ".join(map(_comparison, comparisons))
-        lines.append(f"- {pair}: {said}.")
+        if all(None in (made.first, made.second) for made in comparisons):
+            missing.append(f"{pair} ({comparisons[0].why_not})")
+        else:
+            lines.append(f"- {pair}: {'; '.join(map(_comparison, comparisons))}.")
+    if missing:
+        lines.append(f"- Cannot be told yet: {'; '.join(missing)}.")
     if not found.groups:
         lines.append("- The rows that it needs are not part of this study.")
     return "\n".join(lines)
