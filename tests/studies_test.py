@@ -37,7 +37,8 @@ def test_every_study_in_configs_can_be_read(file, scale, at_root):
     published = plan.read_published([value for name, value in lines if name == "published"], found)
     if scale == "cpu":
         seen = {(e.dataset, e.total_images) for e in found}
-        assert len(seen) == len({e.dataset for e in found})  # equal images, to the step
+        # Equal images, to the step.
+        assert seen <= {("cifar10", 160_000), ("lfw", 80_000), ("shapes", 80_000)}
         assert {e.settings.batch_size for e in found} == {32}
     if file == "all.cfg":
         studied = {table for e in found for table in e.tables}

@@ -241,12 +241,12 @@ def read_config(arguments):
 
 
 def cut(settings, images):
-    """The flags by which --scale=cpu cuts an experiment. images: {dataset: images that each of its experiments sees}."""
+    """The flags by which --scale=cpu cuts an experiment. images: {dataset: images that each experiment sees}, where not usual."""
     width = settings.base_channels
     if width > WIDTH_MULTIPLE:
         width = max(WIDTH_MULTIPLE, round(width / WIDTH_DIVISOR / WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
     batch = min(settings.batch_size, max(LEAST_BATCH, settings.batch_size // BATCH_DIVISOR))
-    number = images.get(settings.dataset, DEFAULT_CPU_IMAGES)
+    number = (CPU_IMAGES | images).get(settings.dataset, DEFAULT_CPU_IMAGES)
     # Schedules keep their share of the run. The moving average's start does not: its decay is made for the full length, and a
     # start that is never reached leaves a plain copy.
     share = number / settings.train_images
