@@ -155,7 +155,9 @@ def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
 def test_without_its_extractor_a_dataset_is_left_out(tmp_path):
     made = make_study(tmp_path, ["main/vae: --objective=vae"])
     _, calibration, run = tasks.of_study(made, made.experiments)
-    assert "there is no extractor in" in run.blocked() and "--classifier_dir" in calibration.blocked()
+    assert "shapes holds no extractor: expected one" in run.blocked() and "--classifier_dir" in calibration.blocked()
+    runner.note(made.record_file("classifier-shapes"), "classifier", "the disk is full")
+    assert "shapes holds no extractor (the disk is full): expected one" in run.blocked()
 
 
 # What is there.

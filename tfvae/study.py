@@ -89,8 +89,11 @@ def main(argv):
             "stopped; what was running is saved. The same command goes on, --report_only reports so far."
         )
     found = results.read(study, known)
-    file = report.write(study, found, shown_command(sys.argv[1:]), NOTE.value)
-    print(f"Report: {file}")
+    with runner.Runner(study, None).lock("report") as lock:
+        if lock is None:
+            raise config.UserError("another process writes the report: expected none; it is there in a minute.")
+        file = report.write(study, found, shown_command(sys.argv[1:]), NOTE.value)
+    print(f"Report: {file} and {file.with_suffix('.html')}")
     if REPORT_ONLY.value:
         return
     missing = [row for row in found.rows if row.experiment in chosen and not row.scores]
@@ -128,10 +131,8 @@ def make_study():
 def shown_command(arguments):
     """The command for readers of the report, who have other folders than this machine."""
     places = "|".join(f.name for f in (OUTPUT_DIR, DATA_DIR, INCEPTION_DIR, CLASSIFIER_DIR))
-    return " ".join(
-        shlex.quote(re.sub(rf"^(--(?:{places})=(?:\w+=)?).*", r"\1…", argument))
-        for argument in ("python", "-m", "tfvae.study", *arguments)
-    ).replace("'", "")
+    shown = [re.sub(rf"^(--(?:{places})=(?:\w+=)?).*", r"\1…", argument) for argument in arguments]
+    return " ".join(["python -m tfvae.study", *(f"'{a}'" if " " in a else a for a in shown)])
 
 
 def overview(study, chosen, known, speed):

@@ -26,7 +26,7 @@ code { background: var(--soft); padding: 0 .25em; border-radius: 3px; overflow-w
 
 
 def write(study, found, command, notes):
-    """Writes `report/` anew, beside, then renamed.
+    """Writes `report/` anew, beside, then renamed. One process at a time.
 
     Args:
         study: `plan.Study`. found: `results.Found`. command: that made it, and notes: sentences, for the reader.
@@ -35,16 +35,15 @@ def write(study, found, command, notes):
         The Markdown file.
     """
     target = study.report_dir
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    if beside.exists():
-        shutil.rmtree(beside)
-    beside.mkdir()
+    beside, old = (target.with_name(f".{target.name}.{kind}") for kind in ("tmp", "old"))
+    for left in (beside, old):
+        if left.exists():
+            shutil.rmtree(left)  # by one that was killed
+    beside.mkdir(parents=True)
     text = chapters.write(study, found, command, notes, beside)
     (beside / "report.md").write_text(text)
     (beside / "report.html").write_text(page(text, beside))
     # A folder cannot be replaced at once: the old one steps aside first.
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
     if target.exists():
         os.rename(target, old)
     os.rename(beside, target)

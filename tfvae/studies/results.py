@@ -150,7 +150,7 @@ def _reason(study, one, prior, record):
     if seen != one.total_images:
         return f"trained to {seen:,} of {one.total_images:,} images so far" if seen else "not run"
     if not study.extractor_is_there(one.dataset):
-        return f"trained, not scored: no extractor in {study.extractor(one.dataset)[1]}"
+        return "trained, not scored: no extractor"
     return "trained, not scored yet"
 
 

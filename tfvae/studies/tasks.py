@@ -5,7 +5,7 @@ import sys
 
 from tfvae import experiment
 from tfvae.studies import plan
-from tfvae.studies.runner import Step, Task
+from tfvae.studies.runner import Step, Task, read_record
 
 EXHIBITED_FROM = 2_000  # drawn images of which the best are shown
 HELD_OUT, NOISE = "held_out", "noise"
@@ -32,7 +32,9 @@ def blocked(study, dataset):
     if study.extractor_is_there(dataset):
         return None
     flag, folder = study.extractor(dataset)
-    return f"there is no extractor in {folder}: expected one that was made before, or --{flag} with another folder."
+    failed = read_record(study.record_file(f"classifier-{folder.name}")).get("failed")
+    why = f" ({failed['line']})" if failed else ""
+    return f"{folder.name} holds no extractor{why}: expected one that was made before, or another folder by --{flag}."
 
 
 def command(module, *arguments):
