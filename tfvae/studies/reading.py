@@ -36,7 +36,9 @@ def _verdict(found):
             missing.append(f"{pair} ({comparisons[0].why_not})")
         else:
             lines.append(f"- {pair}: {'; '.join(map(_comparison, comparisons))}.")
-    if missing:
+    if len(missing) == len(found.groups) > 2:
+        lines.append(f"- Cannot be told yet: none of its {len(missing)} pairs of rows has both numbers.")
+    elif missing:
         lines.append(f"- Cannot be told yet: {'; '.join(missing)}.")
     if not found.groups:
         lines.append("- The rows that it needs are not part of this study.")

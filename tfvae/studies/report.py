@@ -18,7 +18,7 @@ h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.2em; border-bottom: 1px sol
 .table { overflow-x: auto; margin: 1em 0; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: .25em .7em; border-bottom: 1px solid var(--line); white-space: nowrap; }
-td:last-child { white-space: normal; min-width: 5em; }
+td:last-child:not([style*="right"]) { white-space: normal; min-width: 12em; }
 th { text-align: left; vertical-align: bottom; white-space: normal; background: var(--soft); }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 code { background: var(--soft); padding: 0 .25em; border-radius: 3px; overflow-wrap: anywhere; }
