@@ -299,6 +299,30 @@ def test_too_few_codes_for_a_mixture_are_refused():
         )
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({}, "moving average"),
+        ({"ema_decay": 0.0}, "of the last step"),
+        ({"ema_start_images": 10_000}, "of the last step"),
+    ],
+)
+def test_an_average_that_never_began_is_not_called_one(flags, words, make_model, monkeypatch, tmp_path):
+    settings, model = make_model("gan", **flags)
+    monkeypatch.setattr(sources.experiment, "load", lambda *_, **__: (settings, None, model))
+    assert sources.load_run(tmp_path).facts["weights"] == f"{words}, batch-norm statistics measured anew"
+    assert sources.load_run(tmp_path, ema=False).facts["weights"] == "of the last step"
+
+
+def test_images_are_told_from_those_of_a_part_of_their_split(make_split):
+    whole = make_split(20)
+    half = dataclasses.replace(
+        whole, split="train[:50%]", num_images=10, images=whole.images[10:], labels=whole.labels[10:]
+    )
+    assert list(evaluation.without(whole, whole, np.array([3, 19]))) == [*range(3), *range(4, 19)]
+    assert list(evaluation.without(whole, half, np.array([0, 9]))) == [*range(10), *range(11, 19)]
+
+
 def test_reconstructions_are_scored_beside_their_errors(extractor, make_split):
     def encode(image):
         return np.repeat((image.mean((1, 2, 3))[:, None] - 100) / 10, 4, 1), np.zeros([len(image), 4])

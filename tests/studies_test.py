@@ -56,13 +56,18 @@ def test_the_cut_is_one_rule(at_root):
         "main/vae: configs/paper/cifar10_vae_biggan.cfg --learning_rate_decay_images=550000",
         "main/best: configs/best/lfw_gan.cfg",
         scale="cpu",
-        images={"cifar10": 55_000},
+        images={"cifar10": 56_000},
     )
-    assert (gan.settings.base_channels, gan.settings.batch_size, gan.settings.train_images) == (32, 32, 55_000)
-    assert (vae.settings.base_channels, vae.settings.batch_size, vae.settings.train_images) == (24, 32, 55_000)
-    assert vae.settings.learning_rate_decay_images == 5_500  # a tenth of the run, as before
+    assert (gan.settings.base_channels, gan.settings.batch_size, gan.settings.train_images) == (32, 32, 56_000)
+    assert (vae.settings.base_channels, vae.settings.batch_size, vae.settings.train_images) == (24, 32, 56_000)
+    assert vae.settings.learning_rate_decay_images == 5_600  # a tenth of the run, as before
     assert (best.settings.base_channels, best.settings.batch_size, best.settings.train_images) == (16, 32, 80_000)
     assert (gan.settings.generator_learning_rate, best.settings.discriminator_steps) == (5e-5, 5)
+
+
+def test_images_that_are_no_whole_steps_of_a_recipe_are_refused(at_root):
+    with pytest.raises(ValueError, match="--images=lfw=1000: best takes 1,600 images at once: expected a multiple"):
+        experiments("main/best: configs/best/lfw_gan.cfg", scale="cpu", images={"lfw": 1_000})
 
 
 def test_experiments_of_the_same_settings_share_a_run_and_a_change_makes_another():
@@ -143,7 +148,7 @@ def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
     assert classifier.steps()[0].done()
     held_out, noise = calibration.steps()
     assert "--split=train[50%:]" in held_out.arguments and "--split=noise" in noise.arguments
-    train, normal, gmm, pictures = run.steps()
+    train, normal, pictures, gmm = run.steps()
     assert train.arguments[1:3] == ["-m", "tfvae.train"] and "--data_dir=there" in train.arguments
     assert train.arguments.index("--eval_every_images=64") < train.arguments.index("--eval_images=20")
     for step in (normal, gmm, held_out):
@@ -211,7 +216,8 @@ def pretend(made, one, trained=True, values=None, reconstruction=None, exhibited
             found = scores(one.total_images, **values)
             if reconstruction:
                 errors_of = {"split": "test", "images": 10_000}
-                found["reconstruction"] = {"errors_of": errors_of, "scores": reconstruction}
+                scores_of = {"split": "train", "images": 9_000, "also_in_the_reference": False}
+                found["reconstruction"] = {"errors_of": errors_of, "scores_of": scores_of, "scores": reconstruction}
             file.write_text(json.dumps(found))
     if exhibited:
         draw = np.random.default_rng(0)
@@ -257,8 +263,11 @@ def filled(tmp_path):
         else:
             error = dict(squared_error=0.01, psnr=20.0, ssim=0.5, active_units=100, frechet_classifier_distance=30.0)
             pretend(made, one, values=values, reconstruction=error if vae else None, exhibited=True)
-    file = made.calibration_file("cifar10", tasks.HELD_OUT)
-    file.write_text(json.dumps(scores(0, recall=0.76, coverage=0.95, precision=0.77)))
+    for dataset, split in (("cifar10", "test"), ("lfw", "train[50%:]")):
+        found = scores(0, recall=0.76, coverage=0.95, precision=0.77, memorisation_ratio=score(0.0)) | {
+            "source": {"split": split}
+        }
+        made.calibration_file(dataset, tasks.HELD_OUT).write_text(json.dumps(found))
     return made
 
 
@@ -277,7 +286,7 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     row = next(line for line in table.splitlines() if line.startswith("| GAN BigGAN |"))
     assert row.split(" | ")[1:6] == ["5.9", "25", "unknown", "2 ± 0.01", "60 ± 0.01"]
     assert "| VAE BigGAN, mixture prior | – | – | – | 2 ± 0.01 |" in table
-    assert "*real images, held out*" in table
+    assert "| *real images, test* | – | – | – | 2 ± 0.01 |" in table
     assert (
         "10,000 drawn images against 10,000 of cifar10 train, by classifier of cifar10 (SHA-256 abababababab, 90.0% right"
         in table
@@ -287,6 +296,15 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     assert failed == "| GAN BigGAN-deep | – | – | – | training failed: training diverged at 64 images. |"
     assert "| VAE BigGAN latent 64 | – | – | – | not run |" in text
     assert "| 7,108,227 | 9 | 2e+03 | 120 | 1h 02m | 1.50 |" in text
+    # What was not trained has seen and cost nothing.
+    assert re.search(r"\| VAE BigGAN latent 64 \| \d+ \| \d+ \| 3 \| 64 \| – \| – \| – \|", text)
+    assert "| VAE BigGAN latent 64 | 7,108,227 | 9 | – | – | – | – |" in text
+    # Training images are no copies of themselves.
+    assert re.search(r"\| \*real images, test\* \|.* 0 ± 0.01 \|\n", text)
+    assert re.search(r"\| \*real images, train\[50%:\]\* \|.* – \|\n", text)
+    assert (
+        "Errors: of 10,000 images of test; active units and distance: of 9,000 training images that are not in" in text
+    )
     assert "| 0.75 |" in text  # spread within a class
     assert "The pictures were made anew." in text
     for name in re.findall(r"\]\((\S+\.(?:png|jpg))\)", text):
@@ -322,15 +340,20 @@ def test_the_four_claims_are_judged_by_the_numbers(filled):
     assert [c.agrees for c in faces.groups["LFW, BigGAN"]] == [True, True, None]
     assert faces.groups["LFW, BigGAN"][2].why_not == "within 3 standard deviations"
     assert faces.groups["LFW, BigGAN-deep"][0].why_not == "no number of the GAN"
-    assert deep.verdict == claims.OPEN and deep.groups["CIFAR-10, GAN"][0].agrees
+    assert deep.verdict == claims.HOLDS and deep.groups["CIFAR-10, GAN"][0].agrees and deep.missing == ["LFW, GAN"]
     assert latent.verdict == claims.OPEN
     text = report.write(filled, found, "python", []).read_text()
     assert "- CIFAR-10, BigGAN: recall: the GAN 0.4 ± 0.01, the VAE 0.1 ± 0.01 (agrees); coverage: " in text
-    assert "The paper's title: **not decided**" in text and "Of its four claims: 1 holds, 3 not decided." in text
+    assert "**Holds, in the 3 of 4 pairs that have numbers.**" in text
+    assert "The paper's title: **not decided**" in text and "Of its four claims: 2 holds, 2 not decided." in text
 
 
 def comparison(agrees):
-    return claims.Comparison("recall", ("a", "b"), None, None, agrees, "")
+    if agrees == "no number":
+        return claims.Comparison("recall", ("a", "b"), (1.0, 0.1), None, None, "no number of b")
+    if agrees == "deceived":
+        return claims.Comparison("recall", ("a", "b"), (1.0, 0.1), (2.0, 0.1), None, claims.DECEIVED)
+    return claims.Comparison("recall", ("a", "b"), (1.0, 0.1), (2.0, 0.1), agrees, "")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +364,13 @@ def comparison(agrees):
         ([[True], [False]], claims.PARTLY),
         ([[True], [False], [None]], claims.PARTLY),
         ([[True], [None]], claims.OPEN),
-        ([[True, False]], claims.OPEN),
+        ([[True, False]], claims.PARTLY),
+        ([[True, False], [None]], claims.PARTLY),
+        ([[True, None]], claims.OPEN),
+        ([["no number"], [True]], claims.HOLDS),
+        ([["no number"]], claims.OPEN),
+        ([["deceived", False]], claims.FAILS),
+        ([["deceived"], [False]], claims.OPEN),
         ([], claims.OPEN),
     ],
 )
@@ -362,6 +391,16 @@ def test_differences_within_the_spread_are_not_told(tmp_path):
     assert claims.compare("coverage", *rows, False, names).agrees is True
     assert claims.compare("coverage", *rows, True, names).agrees is False
     assert claims.compare("coverage", rows[0], None, True, names).why_not == "no number of two"
+
+
+def test_recall_of_images_far_from_the_data_is_not_counted(tmp_path):
+    made = make_study(tmp_path, ["a/one: --seed=1", "a/two: --seed=2"])
+    for one, precision in zip(made.experiments, (0.09, 0.5)):
+        pretend(made, one, values=dict(precision=precision, recall=precision, coverage=precision))
+    rows = results.read(made, {}).rows
+    made = [claims.compare(name, *rows, False, ("one", "two")) for name in ("recall", "coverage")]
+    assert [c.agrees for c in made] == [None, True] and made[0].why_not == "not counted: precision below 0.1"
+    assert claims.judge("", {"pair": made}).verdict == claims.HOLDS
 
 
 def test_variations_are_judged_against_the_first_row_of_their_kind(tmp_path):

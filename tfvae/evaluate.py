@@ -153,7 +153,7 @@ def evaluate():
         "real": {"class_entropy": evaluation.metrics.class_entropy(reference.outputs.logits)},
     }
     if model and model.encode:
-        result["reconstruction"] = reconstruction_scores(model, reference, rows, load, extractor)
+        result["reconstruction"] = reconstruction_scores(model, reference, split, rows, load, extractor)
     return result, tensorboard(model, extractor)
 
 
@@ -209,15 +209,14 @@ def make_prior(model, load):
     return priors.Mixture(*sources.codes(model, load("train")))
 
 
-def reconstruction_scores(model, reference, rows, load, extractor):
-    """Of a VAE's held-out images, and of training images that are not in the reference."""
+def reconstruction_scores(model, reference, reference_split, rows, load, extractor):
+    """Of a VAE's held-out images, and of training images that are not in the reference, `rows` of its split."""
     train = load("train")
     held_out_name = pipeline.HELD_OUT_SPLITS.get(train.dataset)
     held_out = load(held_out_name) if held_out_name else train
-    every = np.arange(train.num_images)
-    rest = np.setdiff1d(every, rows) if REFERENCE_SPLIT.value == "train" else every
+    rest = evaluation.without(train, reference_split, rows)
     known = len(rest) < min(LEAST_UNSEEN, NUM_IMAGES.value)
-    chosen = every if known else rest
+    chosen = np.arange(train.num_images) if known else rest
     chosen = chosen[evaluation.choose(len(chosen), NUM_IMAGES.value, seed=1)]
     scores = evaluation.reconstruction_scores(model, held_out, train, chosen, reference, extractor)
     return {

@@ -113,6 +113,15 @@ def batches_of(split, rows):
             yield batch["image"][some], batch["label"][some] if split.num_classes else None
 
 
+def without(split, other, rows):
+    """Which of a split's images are not among the `rows` (sorted int64) of another, such as a part of it: sorted int64."""
+    every = np.arange(split.num_images)
+    if other.fingerprint == split.fingerprint:
+        return np.setdiff1d(every, rows)
+    known = {image.tobytes() for images, _ in batches_of(other, rows) for image in images}
+    return every[[image.tobytes() not in known for images, _ in batches_of(split, every) for image in images]]
+
+
 def outputs_of_split(split, extractor, cache_dir, limit=None):
     """An extractor's `Outputs` of a split, or of `limit` of its images: `choose` of them.
 

@@ -62,9 +62,12 @@ def load_run(model_dir, ema=True, best=False, replica_batch=100):
     """
     settings, _, model = experiment.load(model_dir, best=best)
     network = model.ema_generator if ema else model.generator
+    # Without an average, or before it begins, what is kept in its place is a copy.
+    averaged = settings.ema_decay > 0 and model.images_seen > settings.ema_start_images
+    weights = "moving average" if averaged else "of the last step"
     facts = {
         "flags": {name: value for name, value in vars(settings).items() if name not in PLACES},
-        "weights": "moving average, batch-norm statistics measured anew" if ema else "of the last step",
+        "weights": f"{weights}, batch-norm statistics measured anew" if ema else "of the last step",
         "checkpoint": "best" if best else "newest",
         "images_seen": model.images_seen,
     }

@@ -10,7 +10,9 @@ TABLES = {
     "main": (
         "The paper's eight models",
         "GAN or VAE, BigGAN or BigGAN-deep, CIFAR-10 or Labeled Faces in the Wild. Published: the paper's two tables, protocol "
-        "unknown; its scores are not on the standard scale, so no number of one column can be set against one of the other.",
+        "unknown; its scores are not on the standard scale, so no number of one column can be set against one of the other. An "
+        "epoch here is as many images as the dataset has in the discriminator or encoder; the paper's GANs see them twice in an "
+        "epoch of theirs.",
     ),
     "best": (
         "The best known recipes",
@@ -98,7 +100,7 @@ def fidelity_and_variety(study, found, folder):
     for dataset in study.datasets:
         rows = [row for row in found.rows if row.experiment.dataset == dataset and row.scores]
         points = [
-            ({tasks.HELD_OUT: "real images", tasks.NOISE: "noise"}[kind], _values(scores))
+            ({tasks.HELD_OUT: "other real images", tasks.NOISE: "noise"}[kind], _values(scores))
             for kind, scores in found.calibrations.get(dataset, {}).items()
         ]
         datasets[plan.shown(dataset)] = (
@@ -110,7 +112,7 @@ def fidelity_and_variety(study, found, folder):
     return (
         "## Fidelity against variety\n\n"
         "![Every model by precision against recall and by density against coverage](fidelity_and_variety.png)\n\n"
-        "Circles: GANs; squares: VAEs; star: real images that are not the reference's; cross: noise. Up is more varied, right "
+        "Circles: GANs; squares: VAEs; star: real images other than the reference's; cross: noise. Up is more varied, right "
         "more like the data. Recall and precision are misled by images far from the data, density and coverage less."
     )
 
@@ -133,7 +135,7 @@ def table(study, found, name, rows, folder):
             parts += ["Fidelity and variety, measured:", tables.variety(some, calibrations)]
         reconstructions = tables.reconstructions(some)
         if reconstructions:
-            parts += [f"Reconstructions of {held_out(some)}, from the posterior's mean:", reconstructions]
+            parts += [reconstructed(some), reconstructions]
         parts += ["How they were trained:", tables.settings(study, some), "What it cost:", tables.cost(some)]
         parts += [curves(some, name, dataset, folder), unselected(some, name, dataset, folder)]
     return "\n\n".join(part for part in parts if part)
@@ -184,11 +186,15 @@ def caption(study, rows, calibrations):
     )
 
 
-def held_out(rows):
-    known = next(
-        row.scores["reconstruction"]["errors_of"] for row in rows if row.scores and "reconstruction" in row.scores
+def reconstructed(rows):
+    """Of which images the table of reconstructions is."""
+    known = next(row.scores["reconstruction"] for row in rows if row.scores and "reconstruction" in row.scores)
+    errors, scores = known["errors_of"], known["scores_of"]
+    also = ", some of them in the reference" if scores["also_in_the_reference"] else " that are not in the reference"
+    return (
+        f"Reconstructions from the posterior's mean. Errors: of {errors['images']:,} images of {errors['split']}; active units "
+        f"and distance: of {scores['images']:,} training images{also}:"
     )
-    return f"{known['images']:,} images of {known['split']}"
 
 
 def strip(rows, name, file, text):

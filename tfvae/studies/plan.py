@@ -314,6 +314,12 @@ def read_experiments(lines, scale, images, common=()):
             tables = tuple(dict.fromkeys((*found[name].tables, table)))
             found[name] = dataclasses.replace(found[name], tables=tables)
             continue
+        if scale == "cpu" and settings.total_steps * settings.images_per_step != settings.train_images:
+            at_once = settings.images_per_step * settings.steps_per_execution
+            raise ValueError(
+                f"--images={settings.dataset}={settings.train_images}: {name} takes {at_once:,} images at once: expected a "
+                "multiple of that, so that all see the same number."
+            )
         key = digest(settings)
         folder = folders.setdefault((key, settings.train_images), f"{name}-{key}")
         found[name] = Experiment(name, (table,), given, arguments, settings, folder)

@@ -19,10 +19,10 @@ class Row:
 
     Attributes:
         experiment: `plan.Experiment`. prior: "normal" or "gmm".
-        scores: what `tfvae.evaluate` wrote, or None. reason: why there are none; "" where there are.
+        scores: what `tfvae.evaluate` wrote, or None. reason: why there are none, or what else failed; "" where all went well.
         record: of `runner.read_record`. size: of `sizes`, {} where unknown.
-        curve: rows of the run's metrics.jsonl. num_train: images of its training split; conditional: whether its networks are
-            given labels; both None before it began.
+        seen: images that its newest checkpoint has seen. curve: rows of the run's metrics.jsonl.
+        num_train: images of its training split; conditional: whether its networks are given labels; both None before it began.
         exhibits: {name: array} of `tfvae.exhibits`, {} where there are none.
     """
 
@@ -32,6 +32,7 @@ class Row:
     reason: str
     record: dict
     size: dict
+    seen: int
     curve: list
     num_train: int | None
     conditional: bool | None
@@ -62,7 +63,14 @@ class Row:
 
     @property
     def epochs(self):
-        return self.experiment.total_images / self.num_train if self.num_train else None
+        return self.seen / self.num_train if self.num_train else None
+
+    @property
+    def flops(self):
+        """Of its training so far, or None where nothing was trained or its size is unknown."""
+        if not self.seen or self.size.get("flops") is None:
+            return None
+        return self.size["flops"] * self.seen / self.experiment.total_images
 
     @property
     def images_per_second(self):
@@ -136,14 +144,14 @@ def _row(study, one, prior, size):
     lines = directory.metrics.read_text().splitlines() if directory.metrics.is_file() else []
     curve = [json.loads(line) for line in lines if line.endswith("}")]
     config = _read_json(directory.config_file) if directory.config_file.is_file() else {}
-    reason = "" if scores else _reason(study, one, prior, record)
+    seen = tasks.trained_images(study, one)
+    reason = _reason(study, one, record, seen) if scores is None or "failed" in record else ""
     num_train = config.get("data", {}).get("num_images")
     conditional = config.get("flags", {}).get("conditional", one.settings.conditional)
-    return Row(one, prior, scores, reason, record, size, curve, num_train, conditional, exhibits)
+    return Row(one, prior, scores, reason, record, size, seen, curve, num_train, conditional, exhibits)
 
 
-def _reason(study, one, prior, record):
-    seen = tasks.trained_images(study, one)
+def _reason(study, one, record, seen):
     if "failed" in record:
         at = f" at {seen:,} images" if seen and record["failed"]["step"] == "training" else ""
         return f"{record['failed']['step']} failed{at}: {record['failed']['line']}"

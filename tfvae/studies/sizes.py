@@ -28,12 +28,14 @@ def of_experiments(experiments, data_dirs, file):
     if missing:
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-            known |= dict(zip(missing, pool.submit(measure, list(missing.values())).result()))
+            measured = zip(missing, pool.submit(measure, list(missing.values())).result())
+        # What cannot be made now may be another time: data may come.
+        known |= {key: size for key, size in measured if size}
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         beside.write_text(json.dumps(known, indent=1) + "\n")
         os.replace(beside, file)
-    return {e.folder: known[_key(e)] for e in experiments if known[_key(e)]}
+    return {e.folder: known[_key(e)] for e in experiments if _key(e) in known}
 
 
 def _key(experiment):

@@ -8,7 +8,6 @@ from tfvae.studies import claims, results, tasks
 EMPTY = "–"
 # Published quantities that say how a row was trained; the others are scores.
 SETTINGS = ("architecture", "batch", "ch", "residual blocks", "epochs", "images")
-CALIBRATIONS = {tasks.HELD_OUT: "*real images, held out*", tasks.NOISE: "*noise*"}
 
 VARIETY = {
     "precision": "precision",
@@ -67,15 +66,21 @@ def scores(study, rows, calibrations):
     for label, values in calibration_lines(calibrations, titles):
         lines.append([label, *[EMPTY] * len(quantities), *values, "", ""])
     head = ["model", *(f"*published:* {q}" for q in quantities), *(f"measured: {t}" for t in titles.values())]
-    return markdown([*head, "Fréchet distance against the row that it varies", "why it is empty"], lines)
+    return markdown(
+        [*head, "Fréchet distance against the row that it varies", "why it is empty, or what failed"], lines
+    )
 
 
 def calibration_lines(calibrations, names):
     """[(label, cells)] of what was scored to calibrate. calibrations: {kind: what `tfvae.evaluate` wrote}."""
-    return [
-        (CALIBRATIONS[kind], [number(results.score_of(found, name)) for name in names])
-        for kind, found in calibrations.items()
-    ]
+    lines = []
+    for kind, found in calibrations.items():
+        split = found["source"]["split"] if kind == tasks.HELD_OUT else ""
+        cells = [number(results.score_of(found, name)) for name in names]
+        if split.startswith("train"):  # training images are no copies of themselves
+            cells = [EMPTY if name == "memorisation_ratio" else cell for name, cell in zip(names, cells)]
+        lines.append((f"*real images, {split}*" if split else "*noise*", cells))
+    return lines
 
 
 def variety(rows, calibrations):
@@ -116,7 +121,11 @@ def settings(study, rows):
                 _plain(row.size.get("generator_blocks")),
                 str(one.latent_dim),
             ]
-            + [f"{row.experiment.total_images:,}", _plain(row.epochs), f"{one.total_steps:,}"]
+            + (
+                [f"{row.seen:,}", _plain(row.epochs), f"{row.seen // one.images_per_step:,}"]
+                if row.seen
+                else [EMPTY] * 3
+            )
             + [{True: "yes", False: "no", None: EMPTY}[row.conditional]]
         )
     return markdown(head, lines)
@@ -132,7 +141,7 @@ def cost(rows):
             sizes = [row.size.get(f"{name}_parameters") for name in ("generator", "discriminator")]
             lines.append(
                 [row.label, *(EMPTY if n is None else f"{n:,}" for n in sizes)]
-                + [EMPTY if row.size.get("flops") is None else f"{row.size['flops'] / 1e12:,.3g}"]
+                + [EMPTY if row.flops is None else f"{row.flops / 1e12:,.3g}"]
                 + [EMPTY if row.images_per_second is None else f"{row.images_per_second:,.0f}"]
                 + [EMPTY if seconds is None else duration(seconds)]
                 + [EMPTY if memory is None else f"{memory / 1e3:.2f}"]

@@ -89,17 +89,26 @@ def of_run(study, one, rows):
     # First: an experiment may say otherwise.
     train = [f"--eval_every_images={every}", *one.arguments, *arguments]
     steps = [Step("training", lambda: trained_images(study, one) == one.total_images, command("train", *train))]
-    for prior in ["normal"] + ["gmm"] * any(map(study.with_mixture, rows)):
-        file = study.score_file(one, prior)
-        score = [f"--model_dir={model_dir}", f"--output={file}", f"--num_seeds={study.num_seeds}", f"--prior={prior}"]
-        name = "scores" if prior == "normal" else "scores with the mixture prior"
-        score += protocol_flags(study, one.dataset)
-        steps.append(Step(name, file.is_file, command("evaluate", *score)))
+    steps.append(scoring(study, one, "normal", "scores"))
     file = study.exhibits_file(one)
     number = min(EXHIBITED_FROM, study.protocol(one.dataset).num_images)
     exhibits = [f"--output={file}", f"--num_images={number}", *arguments]
     steps.append(Step("pictures", file.is_file, command("exhibits", *exhibits)))
+    if any(map(study.with_mixture, rows)):
+        steps.append(scoring(study, one, "gmm", "scores with the mixture prior"))
     return steps
+
+
+def scoring(study, one, prior, name):
+    """The step that scores a run with latents from one prior."""
+    file = study.score_file(one, prior)
+    arguments = [
+        f"--model_dir={study.run_dir(one)}",
+        f"--output={file}",
+        f"--num_seeds={study.num_seeds}",
+        f"--prior={prior}",
+    ]
+    return Step(name, file.is_file, command("evaluate", *arguments, *protocol_flags(study, one.dataset)))
 
 
 def trained_images(study, one):
