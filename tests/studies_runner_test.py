@@ -210,3 +210,13 @@ def test_the_line_of_a_failure_is_the_one_that_says_why(output, code, line):
     from tfvae.studies import runner
 
     assert runner.error_line(output, code) == line
+
+
+def test_the_newest_line_is_never_the_rest_of_tensorflows_notes(tmp_path):
+    from tfvae.studies import runner
+
+    log, note = tmp_path / "a.log", "I0000 00:00:1.1 1 port.cc:153] " + "oneDNN " * 100 + "\n"
+    log.write_text("before\n" + 10 * note)
+    assert runner._last_line(log, 0) == ""
+    log.write_text("before\n20 images\n" + note)
+    assert runner._last_line(log, 0) == "20 images" and runner._last_line(log, 17) == ""

@@ -238,8 +238,12 @@ class Runner:
 def _last_line(log_file, start):
     with log_file.open("rb") as log:
         log.seek(0, os.SEEK_END)
-        log.seek(max(start, log.tell() - 1000))
-        lines = _lines(log.read().decode(errors="replace"))
+        first = max(start, log.tell() - 4000)
+        log.seek(first)
+        text = log.read().decode(errors="replace")
+    if first > start:  # in the middle of a line, whose beginning tells whose it is
+        text = re.split(r"[\r\n]", text, maxsplit=1)[-1]
+    lines = _lines(text)
     return lines[-1] if lines else ""
 
 
