@@ -9,7 +9,7 @@ import pytest
 
 from tfvae.config import Config
 from tfvae.evaluation import Outputs
-from tfvae.studies import claims, estimate, gallery, plan, report, results, runner, tasks
+from tfvae.studies import claims, estimate, gallery, plan, report, results, runner, tables, tasks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -284,9 +284,9 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     head = next(line for line in table.splitlines() if line.startswith("| model"))
     assert "*published:* IS" in head and "measured: Fréchet classifier distance" in head
     row = next(line for line in table.splitlines() if line.startswith("| GAN BigGAN |"))
-    assert row.split(" | ")[1:6] == ["5.9", "25", "unknown", "2 ± 0.01", "60 ± 0.01"]
-    assert "| VAE BigGAN, mixture prior | – | – | – | 2 ± 0.01 |" in table
-    assert "| *real images, test* | – | – | – | 2 ± 0.01 |" in table
+    assert row.split(" | ")[1:6] == ["5.9", "25", "unknown", "2.00 ± 0.01", "60.00 ± 0.01"]
+    assert "| VAE BigGAN, mixture prior | – | – | – | 2.00 ± 0.01 |" in table
+    assert "| *real images, test* | – | – | – | 2.00 ± 0.01 |" in table
     assert (
         "10,000 drawn images against 10,000 of cifar10 train, by classifier of cifar10 (SHA-256 abababababab, 90.0% right"
         in table
@@ -297,10 +297,12 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     assert "| VAE BigGAN latent 64 | – | – | – | not run |" in text
     assert "| 7,108,227 | 9 | 2e+03 | 120 | 1h 02m | 1.50 |" in text
     # What was not trained has seen and cost nothing.
-    assert re.search(r"\| VAE BigGAN latent 64 \| \d+ \| \d+ \| 3 \| 64 \| – \| – \| – \|", text)
-    assert "| VAE BigGAN latent 64 | 7,108,227 | 9 | – | – | – | – |" in text
+    assert re.search(r"\| GAN BigGAN-deep \| \d+ \| \d+ \| 3 \| \d+ \| – \| – \| – \|", lfw)
+    assert "| GAN BigGAN-deep | 7,108,227 | 9 | – | – | – | – |" in lfw
+    # The one model of it that was trained stands above.
+    assert "No more of these rows than the tables above tell of has been trained." in text.split("## Latents")[1]
     # Training images are no copies of themselves.
-    assert re.search(r"\| \*real images, test\* \|.* 0 ± 0.01 \|\n", text)
+    assert re.search(r"\| \*real images, test\* \|.* 0.00 ± 0.01 \|\n", text)
     assert re.search(r"\| \*real images, train\[50%:\]\* \|.* – \|\n", text)
     assert (
         "Errors: of 10,000 images of test; active units and distance: of 9,000 training images that are not in" in text
@@ -310,6 +312,23 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     for name in re.findall(r"\]\((\S+\.(?:png|jpg))\)", text):
         assert (file.parent / name).stat().st_size < 300_000, name
     assert len(re.findall(r"\]\(\S+\.(?:png|jpg)\)", text)) >= 12
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        ((0.12345, None), "0.1235"),
+        ((10.0, 0.0), "10 ± 0"),
+        ((0.18211, 0.0044), "0.182 ± 0.004"),
+        ((133.37, 2.4), "133 ± 2"),
+        ((133.37, 24.0), "133 ± 24"),
+        ((-1.4e-5, 8e-5), "0.0000 ± 0.0001"),
+        ((1.0000004, 4e-6), "1.0000 ± <0.0001"),
+    ],
+)
+def test_numbers_have_the_decimals_of_their_spread(value, text):
+    assert tables.number(value) == text
 
 
 def test_the_page_holds_its_pictures(filled):
@@ -343,7 +362,7 @@ def test_the_four_claims_are_judged_by_the_numbers(filled):
     assert deep.verdict == claims.HOLDS and deep.groups["CIFAR-10, GAN"][0].agrees and deep.missing == ["LFW, GAN"]
     assert latent.verdict == claims.OPEN
     text = report.write(filled, found, "python", []).read_text()
-    assert "- CIFAR-10, BigGAN: recall: the GAN 0.4 ± 0.01, the VAE 0.1 ± 0.01 (agrees); coverage: " in text
+    assert "- CIFAR-10, BigGAN: recall: the GAN 0.40 ± 0.01, the VAE 0.10 ± 0.01 (agrees); coverage: " in text
     assert "**Holds, in the 3 of 4 pairs that have numbers.**" in text
     assert "The paper's title: **not decided**" in text and "Of its four claims: 2 holds, 2 not decided." in text
 
@@ -414,7 +433,7 @@ def test_variations_are_judged_against_the_first_row_of_their_kind(tmp_path):
     assert verdict.verdict == claims.PARTLY
     assert [c.agrees for pair in verdict.groups.values() for c in pair] == [True, False]
     text = report.write(made, found, "python", []).read_text()
-    assert "| GAN leaky | 2 ± 0.01 | 60 ± 0.01 | 1 ± 0.01 | +20.0%, worse |" in text
+    assert "| GAN leaky | 2.00 ± 0.01 | 60.00 ± 0.01 | 1.00 ± 0.01 | +20.0%, worse |" in text
 
 
 def test_the_hours_follow_the_measured_speed(tmp_path):

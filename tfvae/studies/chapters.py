@@ -57,8 +57,10 @@ def write(study, found, command, notes, folder):
     by_table = {name: found.of(experiments) for name, experiments in study.tables.items()}
     parts = [introduction(study, found, notes), reading.verdicts(study, found, by_table), reading.doubts(study, found)]
     parts.append(fidelity_and_variety(study, found, folder))
+    shown = set()
     for name, rows in by_table.items():
-        parts.append(table(study, found, name, rows, folder))
+        parts.append(table(study, found, name, rows, shown, folder))
+        shown |= {row.experiment.folder for row in rows}
     parts += [pictures(study, found, by_table, folder), method(study, found, command)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -99,6 +101,8 @@ def fidelity_and_variety(study, found, folder):
     datasets = {}
     for dataset in study.datasets:
         rows = [row for row in found.rows if row.experiment.dataset == dataset and row.scores]
+        # One point for a run that has several names.
+        rows = list({(row.experiment.folder, row.prior): row for row in reversed(rows)}.values())[::-1]
         points = [
             ({tasks.HELD_OUT: "other real images", tasks.NOISE: "noise"}[kind], _values(scores))
             for kind, scores in found.calibrations.get(dataset, {}).items()
@@ -121,7 +125,8 @@ def _values(scores):
     return {name: value["mean"] for name, value in scores["scores"].items() if value["mean"] is not None}
 
 
-def table(study, found, name, rows, folder):
+def table(study, found, name, rows, shown, folder):
+    """One table's chapter. shown: folders of the runs that stand in the chapters before: alone they are not told of again."""
     heading, question = TABLES.get(name, (name, ""))
     parts = [f"## {heading}", question]
     for dataset in dict.fromkeys(row.experiment.dataset for row in rows):
@@ -129,7 +134,9 @@ def table(study, found, name, rows, folder):
         calibrations = found.calibrations.get(dataset, {})
         parts += [f"### {plan.shown(dataset)}", caption(study, some, calibrations)]
         parts.append(tables.scores(study, some, calibrations))
-        if not any(row.curve or row.scores for row in some):
+        there = {row.experiment.folder for row in some if row.curve or row.scores}
+        if not there - shown:
+            parts.append("No more of these rows than the tables above tell of has been trained." if there else "")
             continue
         if any(row.scores for row in some):
             parts += ["Fidelity and variety, measured:", tables.variety(some, calibrations)]

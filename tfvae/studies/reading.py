@@ -31,7 +31,11 @@ def verdicts(study, found, by_table):
 
 def _verdict(found):
     missing, number = found.missing, len(found.groups)
-    part = f", in the {number - len(missing)} of {number} pairs that have numbers" if 0 < len(missing) < number else ""
+    part = (
+        f", in the {number - len(missing)} of {number} pairs that have numbers"
+        if 0 < len(missing) < number and found.verdict != claims.OPEN
+        else ""
+    )
     lines = [f"{found.statement} **{found.verdict[0].upper()}{found.verdict[1:]}{part}.**", ""]
     for pair, comparisons in found.groups.items():
         if pair not in missing:
@@ -77,8 +81,9 @@ def doubts(study, found):
     ]
     epochs = sorted(row.epochs for row in scored if row.epochs)
     if study.scale == "cpu" and epochs:
+        seen = " to ".join(dict.fromkeys(f"{number:.3g}" for number in (epochs[0], epochs[-1])))
         lines.append(
-            f"The budget: {epochs[0]:.3g} to {epochs[-1]:.3g} epochs of narrow networks, against 110 to 345 of the paper's. What "
+            f"The budget: {seen} epochs of narrow networks, against 110 to 345 of the paper's. What "
             "is judged is how the objectives begin, not where they end; a GAN that has not yet learnt to draw says little about "
             "GANs."
         )

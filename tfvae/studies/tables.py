@@ -1,11 +1,13 @@
 """The report's tables in Markdown: what was published beside what was measured, never in one column."""
 
+import math
 import re
 
 from tfvae.callbacks import duration
 from tfvae.studies import claims, results, tasks
 
 EMPTY = "–"
+MOST_DECIMALS = 4
 # Published quantities that say how a row was trained; the others are scores.
 SETTINGS = ("architecture", "batch", "ch", "residual blocks", "epochs", "images")
 
@@ -41,7 +43,14 @@ def number(value):
     if value is None:
         return EMPTY
     mean, spread = value
-    return f"{mean:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+    if not spread:
+        return f"{mean:.4g}" + ("" if spread is None else " ± 0")
+    # As many decimals as the spread's first digit has.
+    decimals = min(max(0, -math.floor(math.log10(spread))), MOST_DECIMALS)
+    told = f"{spread:.{decimals}f}"
+    return f"{round(mean, decimals) + 0.0:.{decimals}f} ± " + (
+        told if float(told) else f"<{10.0**-decimals:.{decimals}f}"
+    )
 
 
 def markdown(head, lines):
