@@ -363,7 +363,8 @@ def test_the_four_claims_are_judged_by_the_numbers(filled):
     assert latent.verdict == claims.OPEN
     text = report.write(filled, found, "python", []).read_text()
     assert "- CIFAR-10, BigGAN: recall: the GAN 0.40 ± 0.01, the VAE 0.10 ± 0.01 (agrees); coverage: " in text
-    assert "**Holds, in the 3 of 4 pairs that have numbers.**" in text
+    assert "**Holds, in the 3 of 4 pairs that have numbers.** Of 3 pairs of numbers: 3 agree." in text
+    assert "**Not decided.** Of 3 pairs of numbers: 2 agree; 1 cannot be told apart." in text
     assert "The paper's title: **not decided**" in text and "Of its four claims: 2 holds, 2 not decided." in text
 
 

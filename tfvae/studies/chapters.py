@@ -102,13 +102,15 @@ def fidelity_and_variety(study, found, folder):
     for dataset in study.datasets:
         rows = [row for row in found.rows if row.experiment.dataset == dataset and row.scores]
         # One point for a run that has several names.
-        rows = list({(row.experiment.folder, row.prior): row for row in reversed(rows)}.values())[::-1]
+        runs = {}
+        for row in rows:
+            runs.setdefault((row.experiment.folder, row.prior), row)
         points = [
             ({tasks.HELD_OUT: "other real images", tasks.NOISE: "noise"}[kind], _values(scores))
             for kind, scores in found.calibrations.get(dataset, {}).items()
         ]
         datasets[plan.shown(dataset)] = (
-            [(row.label, row.experiment.settings.objective, _values(row.scores)) for row in rows],
+            [(row.label, row.experiment.settings.objective, _values(row.scores)) for row in runs.values()],
             points,
         )
     if not figures.fidelity_and_variety(folder / "fidelity_and_variety.png", datasets):

@@ -41,6 +41,11 @@ class Comparison:
     agrees: bool | None
     why_not: str
 
+    @property
+    def told(self):
+        """Whether both numbers are there."""
+        return self.first is not None and self.second is not None
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
@@ -96,7 +101,7 @@ def _better(name):
 
 
 def _no_numbers(comparisons):
-    return all(None in (made.first, made.second) for made in comparisons)
+    return not any(made.told for made in comparisons)
 
 
 def judge(statement, groups):

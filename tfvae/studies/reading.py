@@ -36,7 +36,11 @@ def _verdict(found):
         if 0 < len(missing) < number and found.verdict != claims.OPEN
         else ""
     )
-    lines = [f"{found.statement} **{found.verdict[0].upper()}{found.verdict[1:]}{part}.**", ""]
+    marks = [made.agrees for comparisons in found.groups.values() for made in comparisons if made.told]
+    counts = {"agree": marks.count(True), "disagree": marks.count(False), "cannot be told apart": marks.count(None)}
+    tally = "; ".join(f"{count} {word}" for word, count in counts.items() if count)
+    tally = f" Of {len(marks)} pairs of numbers: {tally}." if marks else ""
+    lines = [f"{found.statement} **{found.verdict[0].upper()}{found.verdict[1:]}{part}.**{tally}", ""]
     for pair, comparisons in found.groups.items():
         if pair not in missing:
             lines.append(f"- {pair}: {'; '.join(map(_comparison, comparisons))}.")
