@@ -261,7 +261,14 @@ def filled(tmp_path):
         elif one.name == "lfw_vae_biggan_latent_64":
             pass
         else:
-            error = dict(squared_error=0.01, psnr=20.0, ssim=0.5, active_units=100, frechet_classifier_distance=30.0)
+            error = dict(
+                squared_error=0.01,
+                psnr=20.0,
+                ssim=0.5,
+                active_units=100,
+                frechet_classifier_distance=30.0,
+                coverage=0.25,
+            )
             pretend(made, one, values=values, reconstruction=error if vae else None, exhibited=True)
     for dataset, split in (("cifar10", "test"), ("lfw", "train[50%:]")):
         found = scores(0, recall=0.76, coverage=0.95, precision=0.77, memorisation_ratio=score(0.0)) | {
@@ -308,6 +315,11 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
         "Errors: of 10,000 images of test; active units and distance: of 9,000 training images that are not in" in text
     )
     assert "| 0.75 |" in text  # spread within a class
+    assert (
+        "coverage of samples and of reconstructions of training images: VAE BigGAN on CIFAR-10 0.10 ± 0.01 and 0.25;"
+        in text
+    )
+    assert "coverage of samples goes: VAE BigGAN on CIFAR-10 from 0.10 ± 0.01 to 0.10 ± 0.01;" in text
     assert "The pictures were made anew." in text
     for name in re.findall(r"\]\((\S+\.(?:png|jpg))\)", text):
         assert (file.parent / name).stat().st_size < 300_000, name

@@ -127,6 +127,17 @@ def doubts(study, found):
             f"The moving average begins after the end of these short trainings: {', '.join(sorted(late))} are scored with their "
             "last weights."
         )
+    decoded = [row for row in main if row.prior == "normal" and row.reconstruction("coverage") is not None]
+    if decoded:
+        told = "; ".join(
+            f"{row.label} on {shown(row.experiment.dataset)} {tables.number(row.value('coverage'))} and "
+            f"{row.reconstruction('coverage'):.3g}"
+            for row in decoded
+        )
+        lines.append(
+            "What a VAE's samples lack, its decoder may not be able to draw, or its prior may not ask for. Reconstructions tell "
+            f"the two apart: coverage of samples and of reconstructions of training images: {told}."
+        )
     pairs = [(row, other) for row in scored for other in scored if _differ_in_prior(row, other)]
     if pairs:
         told = "; ".join(
@@ -135,9 +146,8 @@ def doubts(study, found):
             for row, other in pairs
         )
         lines.append(
-            "A VAE that is not varied may have a poor decoder or codes that are not spread as its prior says. With a mixture "
-            f"fitted to the codes in the prior's place, coverage goes: {told}. The verdicts are about the normal prior, as "
-            "the paper's."
+            f"With a mixture fitted to the codes in the prior's place, coverage of samples goes: {told}. The verdicts are about "
+            "the normal prior, as the paper's."
         )
     latents = {row.experiment.settings.latent_dim for row in main}
     if len(latents) > 1:
