@@ -132,6 +132,8 @@ def shown_command(arguments):
     """The command for readers of the report, who have other folders than this machine."""
     places = "|".join(f.name for f in (OUTPUT_DIR, DATA_DIR, INCEPTION_DIR, CLASSIFIER_DIR))
     shown = [re.sub(rf"^(--(?:{places})=(?:\w+=)?).*", r"\1…", argument) for argument in arguments]
+    # It makes nothing of what is shown.
+    shown = [argument for argument in shown if argument not in ("--report_only", "--report_only=true")]
     return " ".join(["python -m tfvae.study", *(f"'{a}'" if " " in a else a for a in shown)])
 
 
