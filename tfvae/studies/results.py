@@ -9,8 +9,6 @@ from tfvae import evaluation, experiment
 from tfvae.studies import plan, runner, tasks
 
 PRIORS = {"normal": "", "gmm": ", mixture prior"}
-# Short names of scores whose own depends on the extractor.
-SCORES = {name: names for name, names in evaluation.NAMES.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class Row:
         rows = []
         for row in self.curve:
             if "precision" in row:
-                short = {name: row[n] for name, names in SCORES.items() for n in names if n in row}
+                short = {name: row[n] for name, names in evaluation.NAMES.items() for n in names if n in row}
                 rows.append(row | short)
         return rows
 
@@ -113,7 +111,7 @@ def score_of(scores, name):
 
 
 def _names(name):
-    return SCORES.get(name, (name,))
+    return evaluation.NAMES.get(name, (name,))
 
 
 def read(study, sizes):

@@ -54,61 +54,47 @@ def classifier(study, dataset):
     return [Step("classifier", done, command("train_classifier", *arguments))]
 
 
-def protocol_flags(study, dataset):
+def evaluation(study, dataset, name, file, *source):
+    """The step that scores a source of images, named by flags of `tfvae.evaluate`, by the dataset's protocol."""
     protocol = study.protocol(dataset)
-    return [
+    arguments = [
         f"--num_images={protocol.num_images}",
         f"--reference_split={protocol.reference_split}",
-        *places(study, dataset),
+        f"--num_seeds={study.num_seeds}",
+        f"--output={file}",
     ]
+    return Step(name, file.is_file, command("evaluate", *source, *arguments, *places(study, dataset)))
 
 
 def calibration(study, dataset):
     """Real images that are not the reference's, and noise, by the protocol of the models."""
     splits = {HELD_OUT: study.protocol(dataset).held_out_split, NOISE: "noise"}
-    steps = []
-    for kind, split in splits.items():
-        if split:
-            file = study.calibration_file(dataset, kind)
-            arguments = [
-                f"--split={split}",
-                f"--dataset={dataset}",
-                f"--num_seeds={study.num_seeds}",
-                f"--output={file}",
-            ]
-            arguments += protocol_flags(study, dataset)
-            steps.append(Step(kind, file.is_file, command("evaluate", *arguments)))
-    return steps
+    return [
+        evaluation(
+            study, dataset, kind, study.calibration_file(dataset, kind), f"--split={split}", f"--dataset={dataset}"
+        )
+        for kind, split in splits.items()
+        if split
+    ]
 
 
 def of_run(study, one, rows):
     """Training, scores and pictures of a run: `one` of the experiments, `rows` all that share it."""
-    model_dir = study.run_dir(one)
-    arguments = [f"--model_dir={model_dir}", *places(study, one.dataset)]
+    model = f"--model_dir={study.run_dir(one)}"
+    arguments = [model, *places(study, one.dataset)]
     every = max(1, one.settings.train_images // study.eval_points) if study.eval_points else 0
     # First: an experiment may say otherwise.
     train = [f"--eval_every_images={every}", *one.arguments, *arguments]
     steps = [Step("training", lambda: trained_images(study, one) == one.total_images, command("train", *train))]
-    steps.append(scoring(study, one, "normal", "scores"))
+    steps.append(evaluation(study, one.dataset, "scores", study.score_file(one), model))
     file = study.exhibits_file(one)
     number = min(EXHIBITED_FROM, study.protocol(one.dataset).num_images)
     exhibits = [f"--output={file}", f"--num_images={number}", *arguments]
     steps.append(Step("pictures", file.is_file, command("exhibits", *exhibits)))
     if any(map(study.with_mixture, rows)):
-        steps.append(scoring(study, one, "gmm", "scores with the mixture prior"))
+        file = study.score_file(one, "gmm")
+        steps.append(evaluation(study, one.dataset, "scores with the mixture prior", file, model, "--prior=gmm"))
     return steps
-
-
-def scoring(study, one, prior, name):
-    """The step that scores a run with latents from one prior."""
-    file = study.score_file(one, prior)
-    arguments = [
-        f"--model_dir={study.run_dir(one)}",
-        f"--output={file}",
-        f"--num_seeds={study.num_seeds}",
-        f"--prior={prior}",
-    ]
-    return Step(name, file.is_file, command("evaluate", *arguments, *protocol_flags(study, one.dataset)))
 
 
 def trained_images(study, one):
