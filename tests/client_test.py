@@ -408,17 +408,10 @@ def test_grpc_tells_busy_from_unknown(grpc_url):
 
 def test_a_seed_gives_the_same_png_over_rest_and_grpc_alone_and_in_a_batch(gan, vae, tmp_path):
     from endpoint_toys import endpoint as stand_in
+    from endpoint_toys import flags_of_models
 
     folders = {"gan": gan[0].parent, "vae": vae[0].parent}
-    config = "\n".join(
-        f"config {{ name: '{name}' base_path: '{folder}' model_platform: 'tensorflow' }}"
-        for name, folder in folders.items()
-    )
-    (tmp_path / "models.config").write_text(f"model_config_list {{ {config} }}")
-    flags = [
-        f"--model_config_file={tmp_path / 'models.config'}",
-        f"--batching_parameters_file={ROOT}/serving/batching.txt",
-    ]
+    flags = flags_of_models(folders, tmp_path / "models.config")
     with stand_in(*flags) as running:
         running.wait_for_line("REST http")
         rest, grpc = client.Model(running.url, "gan"), client.Model(f"grpc://{running.address}", "gan")

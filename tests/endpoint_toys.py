@@ -212,3 +212,13 @@ def endpoint(*flags):
         yield running
     finally:
         running.close()
+
+
+def flags_of_models(folders, file):
+    """Flags by which the endpoint serves several models, {name: folder of versions}, batched as in `serving/`; writes `file`."""
+    models = "\n".join(
+        f"config {{ name: '{name}' base_path: '{folder}' model_platform: 'tensorflow' }}"
+        for name, folder in folders.items()
+    )
+    file.write_text(f"model_config_list {{ {models} }}")
+    return [f"--model_config_file={file}", f"--batching_parameters_file={ROOT}/serving/batching.txt"]

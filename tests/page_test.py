@@ -442,17 +442,10 @@ def test_it_works_with_the_endpoint_of_the_project_and_shows_what_other_clients_
 
     import requests
     from endpoint_toys import endpoint as stand_in
+    from endpoint_toys import flags_of_models
 
     folders = {"gan": gan[0].parent, "vae": vae[0].parent}
-    config = "\n".join(
-        f"config {{ name: '{name}' base_path: '{folder}' model_platform: 'tensorflow' }}"
-        for name, folder in folders.items()
-    )
-    (tmp_path / "models.config").write_text(f"model_config_list {{ {config} }}")
-    flags = [
-        f"--model_config_file={tmp_path / 'models.config'}",
-        f"--batching_parameters_file={ROOT}/serving/batching.txt",
-    ]
+    flags = flags_of_models(folders, tmp_path / "models.config")
     with stand_in(*flags, "--rest_api_enable_cors_support") as running:
         running.wait_for_line("REST http")
         for name in folders:

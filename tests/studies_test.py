@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from tfvae.config import Config
-from tfvae.evaluation import Outputs
-from tfvae.studies import claims, estimate, gallery, plan, report, results, runner, tables, tasks
+from tfvae.studies import claims, estimate, plan, report, results, runner, tables, tasks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -470,31 +469,3 @@ def test_sizes_are_those_that_the_field_knows():
     assert wrong is None
     generator, discriminator = found["forward_flops"]
     assert found["flops"] == 64 * (4 * generator + 8 * discriminator)
-
-
-# The pictures' arithmetic.
-
-
-def test_realism_is_that_of_the_papers_formula():
-    draw = np.random.default_rng(0)
-    real, fake = draw.normal(size=(40, 3)), 2 * draw.normal(size=(7, 3))
-    distances = np.linalg.norm(real[:, None] - real, axis=-1)
-    radii = np.sort(distances, axis=1)[:, 3]
-    kept = radii <= np.median(radii)
-    ratios = radii[kept] / np.linalg.norm(fake[:, None] - real[kept], axis=-1)
-    np.testing.assert_allclose(gallery.realism(real, fake), ratios.max(axis=1), rtol=1e-6)
-
-
-def test_neighbours_are_the_nearest():
-    real, fake = np.array([[0.0], [10.0], [20.0]]), np.array([[12.0], [-1.0]])
-    index, distance = gallery.neighbours(real, fake)
-    assert list(index) == [1, 0] and list(distance) == [2.0, 1.0]
-
-
-def test_the_spread_within_classes_is_that_of_pairs():
-    features = np.array([[0.0], [2.0], [4.0], [10.0], [11.0], [99.0]])
-    labels = np.array([0, 0, 0, 1, 1, 2])
-    outputs = Outputs(np.eye(3)[labels], features, None)
-    # Class 0: pairs 2, 4, 2: mean square 8; class 1: 1; class 2 has no pair.
-    assert gallery.spread_within_classes(outputs) == pytest.approx(np.sqrt((3 * 8 + 2 * 1) / 5))
-    assert gallery.spread_within_classes(outputs, np.array([2, 6, 0])) == pytest.approx(np.sqrt((2 * 8 + 6 * 1) / 8))
