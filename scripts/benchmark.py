@@ -87,8 +87,9 @@ def measure_row(architecture, objective, precision, base_channels):
     """One row as a dict: speeds a second, times in seconds, memory in MB."""
     import tensorflow as tf
 
-    from tfvae import experiment
     from tfvae.config import Config
+    from tfvae.training import build
+    from tfvae.training import strategy as strategies
 
     split = random_split(2_000)
     settings = Config(
@@ -101,9 +102,9 @@ def measure_row(architecture, objective, precision, base_channels):
         dataset="random",
         strategy="one",
     ).resolve(split)
-    strategy = experiment.make_strategy(settings)
+    strategy = strategies.make_strategy(settings)
     with strategy.scope():
-        model = experiment.make_objective(settings, 0)
+        model = build.make_objective(settings, 0)
     dataset = strategy.distribute_datasets_from_function(lambda context: split.batches(settings.batch_size, 0))
     iterator, train = iter(dataset), model.make_train_function()
 
@@ -161,8 +162,7 @@ def measure_extractors(folder):
     import keras
     import numpy as np
 
-    from tfvae import classifier
-    from tfvae.scores import features
+    from tfvae.scoring import classifier, extractors
 
     images = random_split(10_000).images
     network = classifier.make_network(32, 10, classifier.RECIPES["cifar10"].base_channels)
@@ -173,8 +173,8 @@ def measure_extractors(folder):
     keras.Model(whole.input, outputs).export(str(folder / "inception"), verbose=False)
     result = {}
     for extractor, number in (
-        (features.load_classifier(folder / "classifier"), len(images)),
-        (features.load_inception(folder / "inception"), 500),
+        (extractors.load_classifier(folder / "classifier"), len(images)),
+        (extractors.load_inception(folder / "inception"), 500),
     ):
         extractor(images[:100])
         peak = convolution_peak("float32")
@@ -193,19 +193,19 @@ def measure_metrics(number=10_000, width=2048):
     """Seconds of every score of two sets of features, and the peak memory in MB, as a dict."""
     import numpy as np
 
-    from tfvae.scores import metrics
+    from tfvae.scoring import distances, neighbours
 
     draw = np.random.default_rng(0)
     real, fake = (draw.normal(size=(number, width)).astype(np.float32) for _ in range(2))
     logits = draw.normal(size=(number, 1008)).astype(np.float32)
     result = {}
     for name, compute in (
-        ("inception_score", lambda: metrics.inception_score(logits)),
-        ("frechet_distance", lambda: metrics.frechet_distance(real, fake)),
-        ("frechet_distance_fast", lambda: metrics.frechet_distance_fast(real, fake)),
-        ("kernel_distance", lambda: metrics.kernel_distance(real, fake)),
-        ("precision_recall", lambda: metrics.precision_recall(real, fake)),
-        ("density_coverage", lambda: metrics.density_coverage(real, fake)),
+        ("inception_score", lambda: distances.inception_score(logits)),
+        ("frechet_distance", lambda: distances.frechet_distance(real, fake)),
+        ("frechet_distance_fast", lambda: distances.frechet_distance_fast(real, fake)),
+        ("kernel_distance", lambda: distances.kernel_distance(real, fake)),
+        ("precision_recall", lambda: neighbours.precision_recall(real, fake)),
+        ("density_coverage", lambda: neighbours.density_coverage(real, fake)),
     ):
         start = time.perf_counter()
         compute()

@@ -33,7 +33,7 @@ from absl import flags
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfvae import config
+from tfvae import command
 from tfvae.endpoint import json_tensors, versions
 
 MODEL_BASE_PATH = flags.DEFINE_string("model_base_path", None, "Folder of a model's versions; the newest is measured.")
@@ -83,7 +83,7 @@ class Endpoint:
             return connection.getresponse().read().decode()
         except ConnectionError:
             if self.process.poll() is not None:
-                raise config.UserError("the endpoint ended: its message is above.") from None
+                raise command.UserError("the endpoint ended: its message is above.") from None
             return None
 
     def states(self):
@@ -95,7 +95,9 @@ class Endpoint:
         """Returns when a version is in a state."""
         while (found := self.states().get(version)) != state:
             if found == "END":
-                raise config.UserError(f"version {version} of {self.model} does not load: see /v1/models/{self.model}.")
+                raise command.UserError(
+                    f"version {version} of {self.model} does not load: see /v1/models/{self.model}."
+                )
             time.sleep(0.05)
 
     def batches(self):
@@ -298,12 +300,12 @@ def report(result):
 
 def main(argv):
     if not MODEL_BASE_PATH.value:
-        raise config.UserError("--model_base_path is missing: expected the folder of a model's versions.")
+        raise command.UserError("--model_base_path is missing: expected the folder of a model's versions.")
     source = pathlib.Path(MODEL_BASE_PATH.value).resolve()
-    with config.user_errors():
+    with command.user_errors():
         found = versions.folders(source)
     if not found:
-        raise config.UserError(f"--model_base_path={source} holds no version: expected a folder named by a number.")
+        raise command.UserError(f"--model_base_path={source} holds no version: expected a folder named by a number.")
     version = max(found)
     facts = json.loads((found[version] / "assets.extra" / "tfvae.json").read_text())
     model = tf.saved_model.load(str(found[version])).signatures["sample"]
@@ -328,4 +330,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

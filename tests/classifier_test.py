@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvae import classifier
 from tfvae.data import pipeline, shapes
-from tfvae.scores import features
+from tfvae.scoring import classifier, extractors
 
 
 def labelled(monkeypatch, dataset, splits, **arguments):
@@ -93,7 +92,7 @@ def test_a_saved_classifier_gives_logits_that_are_linear_in_its_features(tmp_pat
     facts = {"dataset": "random", "resolution": 32, "class_names": list("abcde"), "accuracy": 0.25}
     classifier.save(classifier.make_extractor(network), facts, tmp_path / "classifier")
     assert json.loads((tmp_path / "classifier" / "classifier.json").read_text()) == facts
-    extractor = features.load_classifier(tmp_path / "classifier")
+    extractor = extractors.load_classifier(tmp_path / "classifier")
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
     outputs = extractor(images)
     assert outputs["features"].shape == (7, 16) and extractor.accuracy == 0.25

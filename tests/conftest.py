@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfvae.config import Config
+from tfvae.training import build
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
@@ -66,8 +69,6 @@ def make_split():
 @pytest.fixture(scope="session")
 def make_model():
     """A function: (resolved Config, Objective) of a tiny network whose weights and batch statistics are no default."""
-    from tfvae import experiment
-    from tfvae.config import Config
 
     def make(objective, num_classes=0, seed=0, **flags):
         settings = Config(
@@ -76,7 +77,7 @@ def make_model():
             conditional=num_classes > 0,
         )
         keras.config.set_dtype_policy(settings.precision)
-        model = experiment.make_objective(settings, num_classes)
+        model = build.make_objective(settings, num_classes)
         draw = np.random.default_rng(seed)
         for weight in model.ema_generator.weights:
             if weight.name == "moving_variance":
@@ -92,14 +93,13 @@ def make_model():
 @pytest.fixture(scope="session")
 def publish_model(tmp_path_factory):
     """A function: publishes a model of `make_model` as the next version of `name`; returns the version's folder."""
-    from tfvae import publishing
 
     folder = tmp_path_factory.mktemp("published")
 
     def publish(name, settings, model, parent=folder):
-        place, _ = publishing.find_place(parent / name)
+        place, _ = publish.find_place(parent / name)
         class_names = [f"class {i}" for i in range(model.generator.num_classes)]
-        publishing.publish(place, settings, {"class_names": class_names}, model)
+        publish.publish(place, settings, {"class_names": class_names}, model)
         return place
 
     return publish

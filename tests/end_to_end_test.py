@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfvae.config import Config
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--base_channels=4", "--latent_dim=16", "--batch_size=8", "--log_every_images=40", "--sample_every_images=0"]
 
@@ -251,16 +253,15 @@ WORKER = textwrap.dedent(
     import sys
     import numpy as np
     from absl import flags
-    from tfvae import config, experiment, train
 
     def main(argv):
         kept = {}
-        make = experiment.make_objective
-        experiment.make_objective = lambda *args: kept.setdefault("model", make(*args))
+        make = build.make_objective
+        build.make_objective = lambda *args: kept.setdefault("model", make(*args))
         train.main(argv)
         np.savez(sys.argv[0], *[weight.numpy() for weight in kept["model"].weights])
 
-    config.run_command(main)
+    command.run_command(main)
     """
 )
 
@@ -332,8 +333,6 @@ def test_bad_input_ends_with_one_clear_line_and_no_traceback(module, arguments, 
 
 def test_help_shows_every_flag_of_the_configuration():
     import dataclasses
-
-    from tfvae.config import Config
 
     text = run("train", "--help").stdout
     for field in dataclasses.fields(Config):

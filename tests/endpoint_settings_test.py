@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfvae.config import UserError
+from tfvae.command import UserError
 from tfvae.endpoint import settings
 
 

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvae import evaluation, prior, sources
-from tfvae.config import UserError
-from tfvae.scores import features, metrics, reconstruction
+from tfvae.command import UserError
+from tfvae.data.split import CHUNK, batches_of, choose, without
+from tfvae.drawing import prior
+from tfvae.drawing.model import Model, codes, drawer
+from tfvae.scoring import distances, extractors, neighbours, protocol, reconstruction, sources
+from tfvae.training import run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
 
@@ -22,7 +25,7 @@ def means_of_quarters(images):
 
 @pytest.fixture
 def extractor():
-    return features.Extractor(
+    return extractors.Extractor(
         kind="classifier",
         name="stand-in",
         checksum="of a stand-in",
@@ -41,17 +44,17 @@ def by_numpy(images):
 
 def test_a_splits_features_are_computed_once_and_kept_by_content(extractor, make_split, tmp_path):
     split = make_split(40, num_classes=3)
-    first = evaluation.outputs_of_split(split, extractor, tmp_path)
+    first = protocol.outputs_of_split(split, extractor, tmp_path)
     np.testing.assert_allclose(first.features, by_numpy(split.images), atol=1e-5)
     np.testing.assert_array_equal(first.labels, split.labels)
 
     broken = dataclasses.replace(extractor, run=None)  # would fail if it were run
-    again = evaluation.outputs_of_split(make_split(40, num_classes=3), broken, tmp_path)
+    again = protocol.outputs_of_split(make_split(40, num_classes=3), broken, tmp_path)
     np.testing.assert_array_equal(first.features, again.features)
     for other in (
-        lambda: evaluation.outputs_of_split(make_split(40, num_classes=3, seed=1), broken, tmp_path),
-        lambda: evaluation.outputs_of_split(split, dataclasses.replace(broken, checksum="of another"), tmp_path),
-        lambda: evaluation.outputs_of_split(split, broken, tmp_path, limit=10),
+        lambda: protocol.outputs_of_split(make_split(40, num_classes=3, seed=1), broken, tmp_path),
+        lambda: protocol.outputs_of_split(split, dataclasses.replace(broken, checksum="of another"), tmp_path),
+        lambda: protocol.outputs_of_split(split, broken, tmp_path, limit=10),
     ):
         with pytest.raises(TypeError):
             other()
@@ -59,46 +62,46 @@ def test_a_splits_features_are_computed_once_and_kept_by_content(extractor, make
 
 @pytest.mark.parametrize("left", [0, 100])
 def test_a_cache_file_that_was_cut_is_made_anew(extractor, make_split, tmp_path, left):
-    first = evaluation.outputs_of_split(make_split(20), extractor, tmp_path)
+    first = protocol.outputs_of_split(make_split(20), extractor, tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:left])
     np.testing.assert_array_equal(
-        evaluation.outputs_of_split(make_split(20), extractor, tmp_path).features, first.features
+        protocol.outputs_of_split(make_split(20), extractor, tmp_path).features, first.features
     )
     assert [f.name for f in tmp_path.iterdir()] == [file.name]
 
 
 def test_a_limit_takes_a_subset_that_is_always_the_same(extractor, make_split, tmp_path):
     split = make_split(40, num_classes=3)
-    rows = evaluation.choose(40, 10)
+    rows = choose(40, 10)
     assert len(set(rows)) == 10 and list(rows) == sorted(rows)
-    part = evaluation.outputs_of_split(split, extractor, tmp_path, limit=10)
+    part = protocol.outputs_of_split(split, extractor, tmp_path, limit=10)
     np.testing.assert_allclose(part.features, by_numpy(split.images[rows]), atol=1e-5)
     np.testing.assert_array_equal(part.labels, split.labels[rows])
 
 
 def test_a_streaming_splits_rows_are_those_of_the_one_in_memory(make_split):
     split = make_split(700, num_classes=3)
-    rows = evaluation.choose(700, 300)
+    rows = choose(700, 300)
 
     class Streaming:
         streaming, num_classes, in_order = True, 3, split.in_order
 
-    one, other = (list(evaluation.batches_of(s, rows)) for s in (split, Streaming()))
+    one, other = (list(batches_of(s, rows)) for s in (split, Streaming()))
     for part in range(2):
         np.testing.assert_array_equal(*(np.concatenate([batch[part] for batch in batches]) for batches in (one, other)))
 
 
 def outputs(images, labels=None):
     run = means_of_quarters(tf.constant(images))
-    return evaluation.Outputs(run["logits"].numpy(), run["features"].numpy(), labels)
+    return protocol.Outputs(run["logits"].numpy(), run["features"].numpy(), labels)
 
 
 def test_every_score_is_that_of_its_function(extractor, make_split):
     real, fake = make_split(200, num_classes=3), make_split(150, num_classes=3, seed=1)
-    reference = evaluation.Reference(outputs(real.images, real.labels), 3)
+    reference = protocol.Reference(outputs(real.images, real.labels), 3)
     drawn = outputs(fake.images, fake.labels)
-    scores = evaluation.score(reference, drawn, extractor)
+    scores = protocol.score(reference, drawn, extractor)
     assert list(scores) == [
         "classifier_score",
         "classifier_score_std_over_splits",
@@ -116,10 +119,10 @@ def test_every_score_is_that_of_its_function(extractor, make_split):
         "modes_captured",
     ]
     real_features, fake_features = reference.outputs.features, drawn.features
-    assert scores["frechet_classifier_distance"] == metrics.frechet_distance(real_features, fake_features)
-    assert (scores["precision"], scores["recall"]) == metrics.precision_recall(real_features, fake_features)
-    assert (scores["density"], scores["coverage"]) == metrics.density_coverage(real_features, fake_features)
-    by_class = metrics.frechet_distance_per_class(real_features, real.labels, fake_features, fake.labels, 3)
+    assert scores["frechet_classifier_distance"] == distances.frechet_distance(real_features, fake_features)
+    assert (scores["precision"], scores["recall"]) == neighbours.precision_recall(real_features, fake_features)
+    assert (scores["density"], scores["coverage"]) == neighbours.density_coverage(real_features, fake_features)
+    by_class = distances.frechet_distance_per_class(real_features, real.labels, fake_features, fake.labels, 3)
     assert scores["frechet_within_class"] == pytest.approx(by_class.mean())
     assert scores["frechet_within_worst_class"] == by_class.max()
 
@@ -127,7 +130,7 @@ def test_every_score_is_that_of_its_function(extractor, make_split):
 def test_the_papers_names_are_inceptions_alone(extractor, make_split):
     real = outputs(make_split(100).images)
     inception = dataclasses.replace(extractor, kind="inception")
-    scores = evaluation.score(evaluation.Reference(real, 0), real, inception)
+    scores = protocol.score(protocol.Reference(real, 0), real, inception)
     assert {"inception_score", "frechet_inception_distance", "kernel_inception_distance"} <= set(scores)
     assert "modes_captured" not in scores and not [name for name in scores if "classifier" in name]
 
@@ -135,24 +138,24 @@ def test_the_papers_names_are_inceptions_alone(extractor, make_split):
 def test_the_score_does_not_depend_on_images_being_sorted_by_class(extractor):
     # Three classes in turn, told with certainty: 3; in runs, each split would have one class alone: 1.
     labels = np.repeat(np.arange(3), 100)
-    sorted_by_class = evaluation.Outputs(
+    sorted_by_class = protocol.Outputs(
         60.0 * np.eye(3, dtype=np.float32)[labels], np.random.default_rng(0).normal(size=(300, 4)), None
     )
-    scores = evaluation.score(evaluation.Reference(sorted_by_class, 0), sorted_by_class, extractor)
+    scores = protocol.score(protocol.Reference(sorted_by_class, 0), sorted_by_class, extractor)
     assert scores["classifier_score"] > 2.8
 
 
 def test_a_mode_counts_from_a_tenth_of_its_share(extractor):
     labels = np.array([0] * 190 + [1] * 10 + [2] * 6)  # a third of 206 is 69, a tenth of that 7
-    drawn = evaluation.Outputs(np.eye(3)[labels] * 9.0, np.random.default_rng(0).normal(size=(206, 4)), None)
-    assert evaluation.score(evaluation.Reference(drawn, 0), drawn, extractor)["modes_captured"] == 2
+    drawn = protocol.Outputs(np.eye(3)[labels] * 9.0, np.random.default_rng(0).normal(size=(206, 4)), None)
+    assert protocol.score(protocol.Reference(drawn, 0), drawn, extractor)["modes_captured"] == 2
 
 
 def test_copies_of_training_images_have_a_memorisation_ratio_of_0(extractor, make_split):
     train, held_out = outputs(make_split(100).images), outputs(make_split(30, seed=1).images)
-    reference = evaluation.Reference(train, 0, train, held_out)
-    assert evaluation.score(reference, train.rows(np.arange(50)), extractor)["memorisation_ratio"] == 0
-    assert evaluation.score(reference, held_out, extractor)["memorisation_ratio"] == pytest.approx(1)
+    reference = protocol.Reference(train, 0, train, held_out)
+    assert protocol.score(reference, train.rows(np.arange(50)), extractor)["memorisation_ratio"] == 0
+    assert protocol.score(reference, held_out, extractor)["memorisation_ratio"] == pytest.approx(1)
 
 
 # Sources.
@@ -166,7 +169,7 @@ def fake_model(num_classes=0, encode=None):
         return np.broadcast_to(level[:, None, None, None], [len(latent), 32, 32, 3]).astype(np.uint8)
 
     flags = {"resolution": 32, "latent_dim": 4}
-    return sources.Model(None, flags, num_classes, generate, encode, 64, {"weights": "none"})
+    return Model(None, flags, num_classes, generate, encode, 64, {"weights": "none"})
 
 
 def test_a_generators_images_depend_on_the_seed_and_come_in_parts():
@@ -177,7 +180,7 @@ def test_a_generators_images_depend_on_the_seed_and_come_in_parts():
         return tuple(np.concatenate([part[i] for part in parts]) for i in range(2))
 
     images, labels = drawn(1200, 0)
-    assert len(images) == 1200 and max(len(part[0]) for part in source.batches(1200, 0)) == evaluation.CHUNK
+    assert len(images) == 1200 and max(len(part[0]) for part in source.batches(1200, 0)) == CHUNK
     assert set(labels) == {0, 2}
     np.testing.assert_array_equal(images, drawn(1200, 0)[0])
     assert (images != drawn(1200, 1)[0]).any()
@@ -187,15 +190,15 @@ def test_a_generators_images_depend_on_the_seed_and_come_in_parts():
 def test_a_generator_that_draws_nan_is_stopped():
     network = lambda latent: tf.where(latent[:, :1, None, None] > 0, np.nan, 0.5) * tf.ones([1, 32, 32, 3])  # noqa: E731
     with pytest.raises(UserError, match="drew NaN or infinity in 1 of 2 images: expected finite pixels"):
-        sources.drawer(network, 4)(np.array([[1.0], [-1.0]], np.float32))
+        drawer(network, 4)(np.array([[1.0], [-1.0]], np.float32))
 
 
 def test_drawing_is_shared_by_replicas(two_replicas):
     network = lambda latent: tf.tanh(latent[:, :, None, None] * tf.ones([1, 1, 2, 3]))  # noqa: E731
     latent = np.random.default_rng(0).normal(size=(11, 2)).astype(np.float32)
-    alone = sources.drawer(network, 4)(latent)
+    alone = drawer(network, 4)(latent)
     with two_replicas.scope():
-        np.testing.assert_array_equal(alone, sources.drawer(network, 3)(latent))
+        np.testing.assert_array_equal(alone, drawer(network, 3)(latent))
     np.testing.assert_array_equal(alone[:, :, 0, 0], np.round((np.tanh(latent) + 1) * 127.5))
 
 
@@ -310,8 +313,8 @@ def test_too_few_codes_for_a_mixture_are_refused():
 def test_an_average_that_never_began_is_not_called_one(flags, words, make_model, monkeypatch, tmp_path):
     settings, model = make_model("gan", **flags)
     monkeypatch.setattr(sources.experiment, "load", lambda *_, **__: (settings, None, model))
-    assert sources.load_run(tmp_path).facts["weights"] == f"{words}, batch-norm statistics measured anew"
-    assert sources.load_run(tmp_path, ema=False).facts["weights"] == "of the last step"
+    assert run.load_run(tmp_path).facts["weights"] == f"{words}, batch-norm statistics measured anew"
+    assert run.load_run(tmp_path, ema=False).facts["weights"] == "of the last step"
 
 
 def test_images_are_told_from_those_of_a_part_of_their_split(make_split):
@@ -319,8 +322,8 @@ def test_images_are_told_from_those_of_a_part_of_their_split(make_split):
     half = dataclasses.replace(
         whole, split="train[:50%]", num_images=10, images=whole.images[10:], labels=whole.labels[10:]
     )
-    assert list(evaluation.without(whole, whole, np.array([3, 19]))) == [*range(3), *range(4, 19)]
-    assert list(evaluation.without(whole, half, np.array([0, 9]))) == [*range(10), *range(11, 19)]
+    assert list(without(whole, whole, np.array([3, 19]))) == [*range(3), *range(4, 19)]
+    assert list(without(whole, half, np.array([0, 9]))) == [*range(10), *range(11, 19)]
 
 
 def test_reconstructions_are_scored_beside_their_errors(extractor, make_split):
@@ -329,14 +332,14 @@ def test_reconstructions_are_scored_beside_their_errors(extractor, make_split):
 
     split = make_split(300)
     model = fake_model(encode=encode)
-    reference = evaluation.Reference(outputs(split.images[:100]), 0)
-    scores = evaluation.reconstruction_scores(model, split, split, np.arange(100, 300), reference, extractor)
+    reference = protocol.Reference(outputs(split.images[:100]), 0)
+    scores = protocol.reconstruction_scores(model, split, split, np.arange(100, 300), reference, extractor)
     drawn = model.generate(encode(split.images)[0])
     expected = reconstruction.reconstruction_errors(split.images, drawn)
     assert scores["squared_error"] == pytest.approx(expected["squared_error"])
     assert scores["ssim"] == pytest.approx(expected["ssim"])
-    distance = metrics.frechet_distance(reference.outputs.features, outputs(drawn[100:]).features)
+    distance = distances.frechet_distance(reference.outputs.features, outputs(drawn[100:]).features)
     assert scores["frechet_classifier_distance"] == pytest.approx(distance, rel=1e-3)
-    latents, labels = sources.codes(model, split)
+    latents, labels = codes(model, split)
     assert latents.shape == (300, 4) and not labels.any()
     np.testing.assert_allclose((latents - encode(split.images)[0]).std(), 1, atol=0.1)

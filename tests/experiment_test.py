@@ -11,8 +11,11 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from tfvae import callbacks, config, experiment
-from tfvae.config import Config, UserError
+from tfvae import command, config
+from tfvae.command import UserError
+from tfvae.config import Config
+from tfvae.training import build, callbacks, checkpoints
+from tfvae.training import strategy as strategies
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,7 +52,7 @@ def test_sizes_that_do_not_fit_together_are_named(wrong, line, make_split, tiny_
     split = make_split(num_classes=3)
     settings = Config(**tiny_flags | wrong).resolve(split)
     with pytest.raises(ValueError) as error:
-        experiment.make_objective(settings, 3)
+        build.make_objective(settings, 3)
     assert line in str(error.value)
 
 
@@ -62,7 +65,7 @@ def test_a_batch_that_does_not_divide_over_the_replicas_is_refused(two_replicas)
     with pytest.raises(
         ValueError, match="--batch_size=7 does not divide over 2 replicas. Expected a multiple of 2, such as 6"
     ):
-        experiment.check_batch_size(7, two_replicas)
+        strategies.check_batch_size(7, two_replicas)
 
 
 def config_of(*arguments):
@@ -91,14 +94,14 @@ def tiny_model():
 
     split = Split("random", "train", 32, 8, 0, (), np.zeros((8, 32, 32, 3), np.uint8), np.zeros(8, np.int32))
     settings = Config(base_channels=4, latent_dim=8, batch_size=8, objective="vae", dataset="random").resolve(split)
-    return settings, experiment.make_objective(settings, 0), split
+    return settings, build.make_objective(settings, 0), split
 
 
 @pytest.fixture
 def run(tiny_model, tmp_path):
     """A run's directory with three checkpoints, at 8, 16 and 24 images; the first weight tells which."""
     settings, model, split = tiny_model
-    directory = experiment.RunDirectory(tmp_path)
+    directory = run.RunDirectory(tmp_path)
     directory.begin(settings, split, overwrite=False)
     saver = make_saver(settings, model, directory, split)
     for step in (1, 2, 3):
@@ -109,7 +112,7 @@ def run(tiny_model, tmp_path):
 
 
 def make_saver(settings, model, directory, split):
-    saver = callbacks.Checkpoints(settings, directory, (split.images, split.labels))
+    saver = checkpoints.Checkpoints(settings, directory, (split.images, split.labels))
     saver.set_model(model)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     saver.on_train_begin()
@@ -131,7 +134,7 @@ def test_the_newest_checkpoint_is_restored_whole(run):
     settings, model, _, directory = run
     model.step.assign(0)
     model.generator.weights[0].assign(tf.zeros_like(model.generator.weights[0]))
-    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
+    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
     assert (model.images_seen, first_weight(model)) == (24, 3.0)
 
 
@@ -146,7 +149,7 @@ def test_a_checkpoint_holds_every_weight_and_every_moment(run):
     assert len(variables) > 200
     for variable in variables:
         variable.assign(tf.fill(variable.shape, 7.0))
-    experiment.restore_newest(directory.checkpoints, model)
+    run.restore_newest(directory.checkpoints, model)
     assert not [variable.path for variable in variables if np.all(variable.numpy() == 7.0)]
 
 
@@ -154,11 +157,11 @@ def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(run, cap
     _, model, _, directory = run
     damage(directory, 24)
     for set_aside in (False, True):  # first as a command that only reads, then as the run itself
-        assert experiment.restore_newest(directory.checkpoints, model, set_aside).endswith("ckpt-16")
+        assert run.restore_newest(directory.checkpoints, model, set_aside).endswith("ckpt-16")
         assert (model.images_seen, first_weight(model)) == (16, 2.0)
         assert "ckpt-24 cannot be read" in capsys.readouterr().out
     assert (directory.checkpoints / "ckpt-24.index.damaged").exists()
-    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-16")
+    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-16")
 
 
 def test_a_checkpoint_without_its_data_or_with_an_empty_index_is_set_aside(run):
@@ -166,7 +169,7 @@ def test_a_checkpoint_without_its_data_or_with_an_empty_index_is_set_aside(run):
     (directory.checkpoints / "ckpt-24.index").write_bytes(b"")
     for data in directory.checkpoints.glob("ckpt-16.data*"):
         data.unlink()
-    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-8")
+    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-8")
 
 
 def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(run):
@@ -174,7 +177,7 @@ def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(run):
     for images_seen in (8, 16, 24):
         damage(directory, images_seen)
     with pytest.raises(UserError, match="no checkpoint in .* can be read .*--overwrite"):
-        experiment.restore_newest(directory.checkpoints, model)
+        run.restore_newest(directory.checkpoints, model)
 
 
 def test_a_full_disk_while_saving_keeps_the_old_checkpoints(run):
@@ -189,10 +192,10 @@ def test_a_full_disk_while_saving_keeps_the_old_checkpoints(run):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(directory.checkpoints.glob("ckpt-32*"))
-    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
+    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
     model.step.assign(4)
     saver.save()
-    assert experiment.restore_newest(directory.checkpoints, model).endswith("ckpt-32")
+    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-32")
 
 
 def test_only_the_newest_checkpoints_are_kept(run):
@@ -205,7 +208,7 @@ def test_only_the_newest_checkpoints_are_kept(run):
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_named(run):
     _, model, _, directory = run
-    finite = callbacks.Finite(directory)
+    finite = checkpoints.Finite(directory)
     finite.set_model(model)
     finite.on_train_batch_end(0, {"loss": 1.0})
     with pytest.raises(UserError, match="diverged at .* images: loss=nan, .*=inf.* last good checkpoint is .*ckpt-24"):
@@ -236,7 +239,7 @@ def test_overwrite_deletes_a_run_and_nothing_else(tmp_path, tiny_model):
     settings, _, split = tiny_model
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "other").write_text("of somebody else")
-    experiment.RunDirectory(tmp_path).begin(settings, split, overwrite=True)
+    run.RunDirectory(tmp_path).begin(settings, split, overwrite=True)
     assert (tmp_path / "logs" / "other").exists()
 
 
@@ -249,9 +252,9 @@ def test_checkpoints_without_their_config_are_not_used(run):
 
 def test_checkpoints_of_other_networks_are_left_alone(run):
     settings, _, split, directory = run
-    wider = experiment.make_objective(dataclasses.replace(settings, base_channels=5), 0)
+    wider = build.make_objective(dataclasses.replace(settings, base_channels=5), 0)
     with pytest.raises(UserError, match="holds other weights than this version's networks have"):
-        experiment.restore_newest(directory.checkpoints, wider, set_aside=True)
+        run.restore_newest(directory.checkpoints, wider, set_aside=True)
     assert len(list(directory.checkpoints.glob("*.index"))) == 3
 
 
@@ -281,12 +284,12 @@ def test_config_json_holds_all_that_other_commands_need(run):
 def test_a_config_json_that_is_not_one_is_one_clear_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match="config.json cannot be read .* expected the file that tfvae.train wrote"):
-        experiment.RunDirectory(tmp_path).read_config()
+        run.RunDirectory(tmp_path).read_config()
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="holds no model: expected .*config.json"):
-        experiment.load(tmp_path / "nothing")
+        run.load(tmp_path / "nothing")
 
 
 def test_metrics_after_the_restored_checkpoint_are_dropped(run):
@@ -307,4 +310,4 @@ def test_a_clock_is_due_once_at_every_multiple():
 
 
 def test_durations_read_as_a_person_says_them():
-    assert (callbacks.duration(61), callbacks.duration(3725)) == ("1m 01s", "1h 02m")
+    assert (command.duration(61), command.duration(3725)) == ("1m 01s", "1h 02m")

@@ -15,8 +15,9 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tfvae import experiment, published, publishing, signatures
-from tfvae.config import UserError
+from tfvae.command import UserError
+from tfvae.publishing import publish, published, signatures, verification, versions
+from tfvae.training import run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -218,7 +219,7 @@ def damaged(vae, tmp_path):
 
 
 def verify(folder, settings, model):
-    publishing.verify(folder, settings, model, signatures.of_model(settings, model))
+    verification.verify(folder, settings, model, signatures.of_model(settings, model))
 
 
 @pytest.mark.parametrize("file", ["variables.index", "variables.data-00000-of-00001"])
@@ -248,9 +249,9 @@ def test_a_version_whose_warm_up_request_fails_is_refused(vae, damaged):
 def test_a_model_whose_weights_are_no_numbers_is_refused_and_leaves_nothing(make_model, tmp_path):
     settings, model = make_model("gan")
     model.ema_generator.weights[0].assign(np.nan * model.ema_generator.weights[0].numpy())
-    place, _ = publishing.find_place(tmp_path / "gan")
+    place, _ = publish.find_place(tmp_path / "gan")
     with pytest.raises(UserError, match="weights hold NaN or infinity"):
-        publishing.publish(place, settings, {"class_names": []}, model)
+        publish.publish(place, settings, {"class_names": []}, model)
     assert not place.parent.exists()
 
 
@@ -262,16 +263,16 @@ def test_functions_that_xla_must_compile_are_refused(tmp_path):
 
     tf.saved_model.save(Compiled(), str(tmp_path / "1"))
     with pytest.raises(ValueError, match="XLA must compile"):
-        publishing.answers_of_a_server(tmp_path / "1", [])
+        verification.answers_of_a_server(tmp_path / "1", [])
 
 
 def test_a_full_disk_publishes_nothing(gan, tmp_path):
-    place, _ = publishing.find_place(tmp_path / "gan")
+    place, _ = publish.find_place(tmp_path / "gan")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # writes beyond it fail, as on a full disk
     try:
         with pytest.raises(UserError, match=r"published, /\S+ cannot be written \(/.* too large.*free some space"):
-            publishing.publish(place, gan[1], {"class_names": []}, gan[2])
+            publish.publish(place, gan[1], {"class_names": []}, gan[2])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(place.parent.iterdir()) == []
@@ -280,13 +281,13 @@ def test_a_full_disk_publishes_nothing(gan, tmp_path):
 @pytest.mark.parametrize("name", ["7", "a model", "gan:1", "-gan", ".gan", "modèle"])
 def test_a_folder_that_is_no_models_name_is_refused(name, tmp_path):
     with pytest.raises(UserError, match="its last part is the model's name .* Expected a letter"):
-        publishing.find_place(tmp_path / name)
+        publish.find_place(tmp_path / name)
 
 
 def test_a_missing_protocol_package_is_named_with_the_command_that_installs_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     with pytest.raises(UserError, match=r'tensorflow-serving-api: pip install "tfvae\[serving\]"'):
-        publishing.find_place(tmp_path / "gan")
+        publish.find_place(tmp_path / "gan")
 
 
 # How versions come and go.
@@ -298,29 +299,29 @@ def make_version(folder, number):
 
 
 def test_the_next_version_is_one_more_than_the_newest_and_none_is_replaced(tmp_path):
-    assert publishing.find_place(tmp_path / "m") == (tmp_path / "m" / "1", 1)
+    assert publish.find_place(tmp_path / "m") == (tmp_path / "m" / "1", 1)
     for number in (2, 10, "007"):
         make_version(tmp_path / "m", number)
     (tmp_path / "m" / "99x").mkdir()
-    assert publishing.find_place(tmp_path / "m") == (tmp_path / "m" / "11", 11)
-    assert publishing.find_place(tmp_path / "m", 3) == (tmp_path / "m" / "3", 3)
+    assert publish.find_place(tmp_path / "m") == (tmp_path / "m" / "11", 11)
+    assert publish.find_place(tmp_path / "m", 3) == (tmp_path / "m" / "3", 3)
     for number in (10, 7):  # a server reads 007 as 7
         with pytest.raises(UserError, match="exists, and a version is never replaced: give another --version"):
-            publishing.find_place(tmp_path / "m", number)
+            publish.find_place(tmp_path / "m", number)
 
 
 def test_of_two_exports_of_one_version_the_second_ends_with_one_line(tmp_path):
     make_version(tmp_path, 1)
     make_version(tmp_path / "unfinished", 1)
     with pytest.raises(UserError, match="published by another export meanwhile.*run the command again"):
-        publishing.put_in_place(tmp_path / "unfinished", tmp_path / "1")
+        versions.put_in_place(tmp_path / "unfinished", tmp_path / "1")
     assert (tmp_path / "1" / "saved_model.pb").read_text() == "version 1"
 
 
 def test_only_the_newest_versions_and_this_one_are_kept(tmp_path):
     for number in (1, 2, 3, 10):
         make_version(tmp_path, number)
-    assert publishing.delete_old(tmp_path, 2, version=1) == [2]
+    assert versions.delete_old(tmp_path, 2, version=1) == [2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "10", "3"]
 
 
@@ -328,7 +329,7 @@ def test_a_version_being_deleted_is_never_seen_in_part(tmp_path, monkeypatch):
     make_version(tmp_path, 1)
     seen = []
     monkeypatch.setattr(shutil, "rmtree", lambda path: seen.append((path.name, sorted(published.versions(tmp_path)))))
-    publishing.delete(tmp_path / "1", 1)
+    versions.delete(tmp_path / "1", 1)
     assert seen == [(f".tmp-1-{os.getpid()}", [])]
 
 
@@ -338,7 +339,7 @@ def test_what_dead_exports_left_is_removed_and_what_living_ones_write_stays(tmp_
     for name in (f".tmp-1-{dead.pid}", f".tmp-1-{os.getpid()}", f".tmp-1-{os.getppid()}", ".tmp-x", "notes"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
-    publishing.remove_unfinished(tmp_path)
+    versions.remove_unfinished(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([f".tmp-1-{os.getppid()}", ".tmp-x", "notes"])
 
 
@@ -361,7 +362,7 @@ def export(*arguments, **kwargs):
 def run_folder(gan, tmp_path):
     """A run's folder with the published GAN's weights."""
     _, settings, model = gan
-    directory = experiment.RunDirectory(tmp_path / "run")
+    directory = run.RunDirectory(tmp_path / "run")
     names = [f"class {i}" for i in range(10)]
     split = types.SimpleNamespace(num_classes=10, class_names=names, num_images=1, fingerprint="")
     directory.begin(settings, split, overwrite=False)

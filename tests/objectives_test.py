@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvae import experiment
 from tfvae.config import Config
 from tfvae.objectives import losses
+from tfvae.training import build
 
 
 def train(settings, split, strategy, steps):
     """Trains from the seed and returns the objective."""
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
-        model = experiment.make_objective(settings, split.num_classes)
+        model = build.make_objective(settings, split.num_classes)
     replicas = strategy.num_replicas_in_sync
     dataset = strategy.distribute_datasets_from_function(
         lambda context: split.batches(settings.batch_size, settings.seed, 0, 0, 1, replicas)
@@ -66,7 +66,7 @@ def test_two_replicas_equal_one_after_three_steps(case, make_split, tiny_flags, 
 def make_model(split, tiny_flags, **changes):
     settings = Config(**tiny_flags | changes).resolve(split)
     keras.utils.set_random_seed(settings.seed)
-    return settings, experiment.make_objective(settings, split.num_classes)
+    return settings, build.make_objective(settings, split.num_classes)
 
 
 def batches_of(split, number, size=8):
@@ -235,7 +235,7 @@ def test_the_average_s_batch_statistics_are_those_of_its_own_pictures(make_split
     split = make_split(num_images=32)
     _, model = make_model(split, tiny_flags, objective="gan", ema_decay=0.5)
     model.train_step(batches_of(split, 1))
-    experiment.refresh_ema_statistics(model, split.images, split.labels)
+    build.refresh_ema_statistics(model, split.images, split.labels)
     norm = model.ema_generator.block_0.norm1
     means = []
     for i in range(4):

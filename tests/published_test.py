@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfvae import published
-from tfvae.config import UserError
+from tfvae.command import UserError
+from tfvae.publishing import published
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvae.scores import features
+from tfvae.scoring import extractors
 
 
 class StandIn(tf.Module):
@@ -37,7 +37,7 @@ def grey(*levels):
 
 
 def test_inception_sees_images_scaled_to_plus_minus_one(inception):
-    outputs = features.load_inception(inception)(grey(0, 255, 51))
+    outputs = extractors.load_inception(inception)(grey(0, 255, 51))
     weight = np.linspace(-1, 1, 2048, dtype=np.float32)
     np.testing.assert_allclose(outputs["features"], np.outer([-1, 1, -0.6], weight), atol=1e-5)
     np.testing.assert_allclose(outputs["logits"], np.outer([-1, 1, -0.6], weight[:1008]), atol=1e-5)
@@ -52,7 +52,7 @@ def test_inception_is_resized_to_299_px_bilinear(tmp_path):
 
     tf.saved_model.save(Probe(), str(tmp_path / "probe"))
     ramp = np.broadcast_to((np.arange(32) * 8).astype(np.uint8)[None, None, :, None], [1, 32, 32, 3])
-    row = features.load_inception(tmp_path / "probe")(ramp)["features"][0, :299]
+    row = extractors.load_inception(tmp_path / "probe")(ramp)["features"][0, :299]
     # Half-pixel centres: place i of 299 lies at (i + 0.5) * 32 / 299 - 0.5 of 32, held at the edges.
     place = np.clip((np.arange(299) + 0.5) * 32 / 299 - 0.5, 0, 31)
     np.testing.assert_allclose(row, place * 8 / 127.5 - 1, atol=1e-5)
@@ -68,18 +68,18 @@ def test_a_module_with_only_a_signature_and_spatial_features_gives_the_same(ince
 
     tf.saved_model.save(Bare(), str(tmp_path / "bare"), signatures={"default": module.__call__})
     images = grey(3, 200)
-    one, other = (features.load_inception(path)(images) for path in (inception, tmp_path / "bare"))
+    one, other = (extractors.load_inception(path)(images) for path in (inception, tmp_path / "bare"))
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_values_do_not_depend_on_how_many_images_come_at_once_nor_on_replicas(inception, two_replicas):
     images = np.random.default_rng(0).integers(0, 256, (53, 32, 32, 3)).astype(np.uint8)
-    extractor = features.load_inception(inception)
+    extractor = extractors.load_inception(inception)
     whole = extractor(images)
     parts = [extractor(images[:7]), extractor(images[7:])]
     with two_replicas.scope():
-        spread = features.load_inception(inception)(images)
+        spread = extractors.load_inception(inception)(images)
     for name in whole:
         assert len(whole[name]) == 53
         np.testing.assert_allclose(whole[name], np.concatenate([part[name] for part in parts]), atol=1e-6)
@@ -90,9 +90,9 @@ def test_the_checksum_is_of_the_weights(inception, tmp_path):
     other = StandIn()
     other.weight.assign_add(tf.ones([2048]))
     tf.saved_model.save(other, str(tmp_path / "other"))
-    assert features.checksum(inception) == features.checksum(inception)
-    assert features.checksum(inception) != features.checksum(tmp_path / "other")
-    assert features.load_inception(inception).checksum == features.checksum(inception)
+    assert extractors.checksum(inception) == extractors.checksum(inception)
+    assert extractors.checksum(inception) != extractors.checksum(tmp_path / "other")
+    assert extractors.load_inception(inception).checksum == extractors.checksum(inception)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_checksum_is_of_the_weights(inception, tmp_path):
 )
 def test_images_of_another_type_are_refused(inception, images, line):
     with pytest.raises(ValueError) as error:
-        features.load_inception(inception)(images)
+        extractors.load_inception(inception)(images)
     assert line in str(error.value)
 
 
@@ -113,16 +113,16 @@ def test_a_folder_without_a_module_says_where_to_get_it(tmp_path):
     with pytest.raises(
         ValueError, match="--inception_dir=.*: there is no saved_model.pb; unpack https://www.kaggle.com"
     ):
-        features.load_inception(tmp_path)
+        extractors.load_inception(tmp_path)
     with pytest.raises(ValueError, match="--classifier_dir=.*: there is no saved_model.pb; make one with python -m"):
-        features.load_classifier(tmp_path)
+        extractors.load_classifier(tmp_path)
 
 
 @pytest.mark.parametrize("outputs", [("logits",), ("pool_3",), ("logits", "features")])
 def test_a_module_without_the_two_outputs_is_refused(outputs, tmp_path):
     tf.saved_model.save(StandIn(outputs), str(tmp_path / "module"))
     with pytest.raises(ValueError) as error:
-        features.load_inception(tmp_path / "module")
+        extractors.load_inception(tmp_path / "module")
     assert "is no extractor: expected an output" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -130,16 +130,16 @@ def test_a_module_without_the_two_outputs_is_refused(outputs, tmp_path):
 def test_a_classifier_with_other_outputs_or_sizes_is_refused(tmp_path):
     tf.saved_model.save(StandIn(), str(tmp_path / "module"))
     facts = {"dataset": "cifar10", "resolution": 32, "class_names": ["one", "two"], "accuracy": 0.5}
-    (tmp_path / "module" / features.CLASSIFIER_FACTS).write_text(json.dumps(facts))
+    (tmp_path / "module" / extractors.CLASSIFIER_FACTS).write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="is no extractor: expected a"):
-        features.load_classifier(tmp_path / "module")
+        extractors.load_classifier(tmp_path / "module")
 
 
 def test_exactly_one_extractor_is_asked_for():
     with pytest.raises(ValueError, match="none of --inception_dir and --classifier_dir given"):
-        features.load(None, None)
+        extractors.load(None, None)
     with pytest.raises(ValueError, match="both of --inception_dir and --classifier_dir given"):
-        features.load("a", "b")
+        extractors.load("a", "b")
 
 
 def test_a_damaged_module_is_one_line(inception, tmp_path):
@@ -149,4 +149,4 @@ def test_a_damaged_module_is_one_line(inception, tmp_path):
     file = tmp_path / "cut" / "saved_model.pb"
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(ValueError, match="cannot be loaded"):
-        features.load_inception(tmp_path / "cut")
+        extractors.load_inception(tmp_path / "cut")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from tfvae.scores import metrics, tfgan
+from tfvae.scoring import classes, distances, neighbours, tfgan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
 
@@ -39,7 +39,9 @@ def test_tfgan_is_imported_without_leaving_its_stand_ins_behind():
 
 
 def test_metrics_module_does_not_import_tfgan_before_a_score_needs_it():
-    code = "import sys; import tfvae.scores.metrics; print([n for n in sys.modules if n.startswith('tensorflow_prob')])"
+    code = (
+        "import sys; import tfvae.scoring.distances; print([n for n in sys.modules if n.startswith('tensorflow_prob')])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -66,16 +68,16 @@ def score_by_numpy(logits, splits):
 def test_inception_score_is_numpys_in_float64(num_images, splits, dtype):
     logits = (3 * features(num_images, 20)).astype(dtype)
     expected = score_by_numpy(logits.astype(np.float64), splits)
-    np.testing.assert_allclose(metrics.inception_score(logits, splits), expected, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(distances.inception_score(logits, splits), expected, rtol=1e-6, atol=1e-12)
 
 
 def test_inception_score_by_hand():
     certain = 2000.0 * np.eye(10)[np.arange(100) % 10]  # far enough to underflow
-    np.testing.assert_allclose(metrics.inception_score(certain), (10.0, 0.0), atol=1e-9)
-    np.testing.assert_allclose(metrics.inception_score(np.repeat(certain[:1], 100, 0)), (1.0, 0.0), atol=1e-9)
-    np.testing.assert_allclose(metrics.inception_score(np.zeros((100, 10))), (1.0, 0.0), atol=1e-9)
+    np.testing.assert_allclose(distances.inception_score(certain), (10.0, 0.0), atol=1e-9)
+    np.testing.assert_allclose(distances.inception_score(np.repeat(certain[:1], 100, 0)), (1.0, 0.0), atol=1e-9)
+    np.testing.assert_allclose(distances.inception_score(np.zeros((100, 10))), (1.0, 0.0), atol=1e-9)
     # Certain of the one class in the first split, of two in the second: scores 1 and 2.
-    np.testing.assert_allclose(metrics.inception_score(certain[[0, 0, 0, 1]], 2), (1.5, 0.5), atol=1e-9)
+    np.testing.assert_allclose(distances.inception_score(certain[[0, 0, 0, 1]], 2), (1.5, 0.5), atol=1e-9)
 
 
 # Fréchet distance.
@@ -89,7 +91,7 @@ def frechet_by_scipy(real, fake):
     return np.sum((real.mean(0) - fake.mean(0)) ** 2) + np.trace(covariances[0] + covariances[1]) - 2 * cross
 
 
-@pytest.mark.parametrize("distance", [metrics.frechet_distance, metrics.frechet_distance_fast])
+@pytest.mark.parametrize("distance", [distances.frechet_distance, distances.frechet_distance_fast])
 @pytest.mark.parametrize(
     "num_real, num_fake, width, rank",
     [(300, 300, 16, 16), (500, 200, 64, 64), (200, 200, 32, 8), (20, 30, 64, 64), (500, 20, 48, 48)],
@@ -104,7 +106,7 @@ def test_frechet_distance_of_full_rank_is_the_textbook_root_of_the_product():
     real, fake = features(300, 16, 1), features(300, 16, 2)
     c, d = np.cov(real.T), np.cov(fake.T)
     expected = np.sum((real.mean(0) - fake.mean(0)) ** 2) + np.trace(c + d - 2 * np.real(scipy.linalg.sqrtm(c @ d)))
-    np.testing.assert_allclose(metrics.frechet_distance(real, fake), expected, rtol=1e-6)
+    np.testing.assert_allclose(distances.frechet_distance(real, fake), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("num_images, width, rank", [(300, 64, 64), (300, 64, 20), (30, 64, 64), (2, 16, 16)])
@@ -113,11 +115,11 @@ def test_eigenvalue_form_is_tfgans_value(num_images, width, rank, scale):
     real = (scale * features(num_images, width, 1, rank)).astype(np.float32)
     fake = (scale * features(num_images, width, 2, rank, shift=0.1)).astype(np.float32)
     np.testing.assert_allclose(
-        metrics.frechet_distance_fast(real, fake), metrics.frechet_distance(real, fake), rtol=1e-6
+        distances.frechet_distance_fast(real, fake), distances.frechet_distance(real, fake), rtol=1e-6
     )
 
 
-@pytest.mark.parametrize("distance", [metrics.frechet_distance, metrics.frechet_distance_fast])
+@pytest.mark.parametrize("distance", [distances.frechet_distance, distances.frechet_distance_fast])
 def test_frechet_distance_of_gaussians_by_hand(distance):
     real = exactly([0.0, 0.0], np.eye(2))
     # Means 3 and 4 apart; covariances I and diag(4, 9): 25 + (1 - 2)^2 + (1 - 3)^2.
@@ -130,7 +132,7 @@ def test_frechet_distance_of_gaussians_by_hand(distance):
     assert distance(real, np.tile([1.0, 2.0], (50, 1))) == pytest.approx(5.0 + 2.0, rel=1e-6)
 
 
-@pytest.mark.parametrize("distance", [metrics.frechet_distance, metrics.frechet_distance_fast])
+@pytest.mark.parametrize("distance", [distances.frechet_distance, distances.frechet_distance_fast])
 @pytest.mark.parametrize("rank", [32, 8])
 def test_frechet_distance_of_scaled_features_is_the_square_of_the_scale(distance, rank):
     real, fake = features(200, 32, 1, rank), features(200, 32, 2, rank)
@@ -140,22 +142,22 @@ def test_frechet_distance_of_scaled_features_is_the_square_of_the_scale(distance
 
 def test_frechet_distance_warns_by_name_when_images_are_fewer_than_features():
     with pytest.warns(UserWarning, match="20 real and 30 fake images with 20 features.*rank-deficient"):
-        metrics.frechet_distance_fast(features(20, 20), features(30, 20))
+        distances.frechet_distance_fast(features(20, 20), features(30, 20))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        metrics.frechet_distance_fast(features(21, 20), features(30, 20))
+        distances.frechet_distance_fast(features(21, 20), features(30, 20))
 
 
 def test_frechet_distance_per_class_is_that_of_each_classs_images():
     real, fake = features(300, 4, 1), features(200, 4, 2)
     real_labels, fake_labels = np.arange(300) % 3, np.where(np.arange(200) == 0, 2, np.arange(200) % 2)
-    actual = metrics.frechet_distance_per_class(real, real_labels, fake, fake_labels, 4)
+    actual = distances.frechet_distance_per_class(real, real_labels, fake, fake_labels, 4)
     for label in (0, 1):
-        expected = metrics.frechet_distance(real[real_labels == label], fake[fake_labels == label])
+        expected = distances.frechet_distance(real[real_labels == label], fake[fake_labels == label])
         assert actual[label] == pytest.approx(expected, rel=1e-6)
     assert np.isnan(actual[2:]).all()  # one fake; neither
     with pytest.warns(UserWarning, match="2 of 2 classes.*rank-deficient"):
-        metrics.frechet_distance_per_class(features(8, 4), np.arange(8) % 2, features(8, 4), np.arange(8) % 2, 2)
+        distances.frechet_distance_per_class(features(8, 4), np.arange(8) % 2, features(8, 4), np.arange(8) % 2, 2)
 
 
 # Kernel distance.
@@ -174,7 +176,7 @@ def kernel_by_loops(real, fake):
 
 def test_kernel_distance_of_one_block_is_the_unbiased_estimate():
     real, fake = features(40, 8, 1), features(30, 8, 2, shift=0.5)
-    mean, std = metrics.kernel_distance(real, fake)
+    mean, std = distances.kernel_distance(real, fake)
     assert mean == pytest.approx(kernel_by_loops(real, fake), rel=1e-6)
     assert math.isnan(std)
 
@@ -185,14 +187,14 @@ def test_kernel_distance_averages_blocks_and_gives_their_standard_error():
     shuffled = real[draw.permutation(40)], fake[draw.permutation(40)]
     blocks = [kernel_by_loops(*(s[i : i + 10] for s in shuffled)) for i in range(0, 40, 10)]
     expected = np.mean(blocks), np.std(blocks, ddof=1) / 2
-    np.testing.assert_allclose(metrics.kernel_distance(real, fake, block_size=10, seed=5), expected, rtol=1e-6)
+    np.testing.assert_allclose(distances.kernel_distance(real, fake, block_size=10, seed=5), expected, rtol=1e-6)
 
 
 def test_kernel_distance_of_sorted_images_is_not_fooled_by_their_order():
     real, fake = features(400, 4, 1), features(400, 4, 2)
     real, fake = real[np.argsort(real[:, 0])], fake[np.argsort(-fake[:, 0])]
-    whole = metrics.kernel_distance(real, fake)[0]
-    mean, std = metrics.kernel_distance(real, fake, block_size=100)
+    whole = distances.kernel_distance(real, fake)[0]
+    mean, std = distances.kernel_distance(real, fake, block_size=100)
     assert abs(mean - whole) < 4 * std
 
 
@@ -224,48 +226,48 @@ def neighbours_by_loops(real, fake, neighbours):
 @pytest.mark.parametrize("neighbours", [1, 3, 5])
 @pytest.mark.parametrize("num_real, num_fake, shift", [(60, 60, 0.0), (70, 40, 0.7), (40, 70, 1000.0)])
 def test_neighbour_scores_are_those_of_loops(monkeypatch, num_real, num_fake, shift, neighbours, block_values):
-    monkeypatch.setattr(metrics, "_BLOCK_VALUES", block_values)
+    monkeypatch.setattr(neighbours, "_BLOCK_VALUES", block_values)
     real, fake = features(num_real, 5, 1), features(num_fake, 5, 2, shift=shift)
     # Far from 0: distances must not drown in the norms.
     real, fake = real + 1000.0, fake + 1000.0
     expected = neighbours_by_loops(real, fake, neighbours)
-    np.testing.assert_allclose(metrics.precision_recall(real, fake, neighbours), expected[0], rtol=1e-12)
-    np.testing.assert_allclose(metrics.density_coverage(real, fake, neighbours), expected[1], rtol=1e-12)
+    np.testing.assert_allclose(neighbours.precision_recall(real, fake, neighbours), expected[0], rtol=1e-12)
+    np.testing.assert_allclose(neighbours.density_coverage(real, fake, neighbours), expected[1], rtol=1e-12)
 
 
 def test_identical_sets_have_precision_recall_density_and_coverage_1():
     # Ties everywhere: each point's k-th neighbour is on the edge of its ball.
     real = features(200, 16, 1).astype(np.float32)
-    assert metrics.precision_recall(real, real) == (1.0, 1.0)
-    assert metrics.density_coverage(real, real) == (1.0, 1.0)
-    assert metrics.density_coverage(real, real[::-1]) == (1.0, 1.0)
+    assert neighbours.precision_recall(real, real) == (1.0, 1.0)
+    assert neighbours.density_coverage(real, real) == (1.0, 1.0)
+    assert neighbours.density_coverage(real, real[::-1]) == (1.0, 1.0)
 
 
 def test_disjoint_sets_have_precision_recall_density_and_coverage_0():
     real, fake = features(50, 4, 1), features(50, 4, 2, shift=100.0)
-    assert metrics.precision_recall(real, fake) == (0.0, 0.0)
-    assert metrics.density_coverage(real, fake) == (0.0, 0.0)
+    assert neighbours.precision_recall(real, fake) == (0.0, 0.0)
+    assert neighbours.density_coverage(real, fake) == (0.0, 0.0)
 
 
 def test_fakes_collapsed_to_one_real_are_precise_and_have_no_recall():
     real = np.arange(20.0)[:, None]
     fake = np.full((30, 1), 10.0)
     # The fakes' balls are points: they hold one real of the 20.
-    assert metrics.precision_recall(real, fake, 2) == (1.0, 1 / 20)
+    assert neighbours.precision_recall(real, fake, 2) == (1.0, 1 / 20)
     # Radii are 1, at both ends 2. On the edge of its neighbours' balls, inside its own alone.
-    assert metrics.density_coverage(real, fake, 2) == (1 / 2, 1 / 20)
+    assert neighbours.density_coverage(real, fake, 2) == (1 / 2, 1 / 20)
 
 
 def test_reals_collapsed_to_one_point_hold_only_fakes_on_it():
     real, fake = np.full((10, 3), 0.1, np.float32), np.full((10, 3), 0.1, np.float32)
-    assert metrics.precision_recall(real, fake) == (1.0, 1.0)
-    assert metrics.precision_recall(real, fake + 1e-3) == (0.0, 0.0)
-    assert metrics.density_coverage(real, fake) == (0.0, 0.0)  # strictly inside a ball of radius 0: none
+    assert neighbours.precision_recall(real, fake) == (1.0, 1.0)
+    assert neighbours.precision_recall(real, fake + 1e-3) == (0.0, 0.0)
+    assert neighbours.density_coverage(real, fake) == (0.0, 0.0)  # strictly inside a ball of radius 0: none
 
 
 def test_coverage_of_one_distribution_is_as_the_paper_says():
     real, fake = np.random.default_rng(0).normal(size=(2, 1000, 4))
-    density, coverage = metrics.density_coverage(real, fake)
+    density, coverage = neighbours.density_coverage(real, fake)
     assert density == pytest.approx(1.0, abs=0.1)
     assert coverage == pytest.approx(1 - math.comb(999, 5) / math.comb(1999, 5), abs=0.02)
 
@@ -273,24 +275,24 @@ def test_coverage_of_one_distribution_is_as_the_paper_says():
 def test_memorisation_ratio_by_hand():
     train = np.array([[0.0, 0.0], [10.0, 0.0]])
     test = np.array([[0.0, 3.0], [10.0, 1.0]])  # 3 and 1 from the nearest: 2 on average
-    assert metrics.memorisation_ratio(train, test, np.array([[0.0, 4.0], [10.0, 0.0]])) == pytest.approx(1.0)
-    assert metrics.memorisation_ratio(train, test, np.array([[6.0, 0.0]])) == pytest.approx(2.0)
-    assert metrics.memorisation_ratio(train, test, train[[0, 0, 1]]) == 0.0
+    assert neighbours.memorisation_ratio(train, test, np.array([[0.0, 4.0], [10.0, 0.0]])) == pytest.approx(1.0)
+    assert neighbours.memorisation_ratio(train, test, np.array([[6.0, 0.0]])) == pytest.approx(2.0)
+    assert neighbours.memorisation_ratio(train, test, train[[0, 0, 1]]) == 0.0
     with pytest.raises(ValueError, match="held-out"):
-        metrics.memorisation_ratio(train, train, test)
+        neighbours.memorisation_ratio(train, train, test)
 
 
 # Classes.
 
 
 def test_class_entropy_by_hand_of_labels_and_of_logits():
-    assert metrics.class_entropy([0, 1, 2, 3]) == pytest.approx(math.log(4))
-    assert metrics.class_entropy([5, 5, 5], 10) == 0.0
-    assert metrics.class_entropy(np.eye(4)[[0, 0, 3, 3]]) == pytest.approx(math.log(2))
+    assert classes.class_entropy([0, 1, 2, 3]) == pytest.approx(math.log(4))
+    assert classes.class_entropy([5, 5, 5], 10) == 0.0
+    assert classes.class_entropy(np.eye(4)[[0, 0, 3, 3]]) == pytest.approx(math.log(2))
 
 
 def test_class_divergence_by_hand():
-    divergence = metrics.class_divergence
+    divergence = classes.class_divergence
     assert divergence([0, 1, 1, 0], [0, 1], 2) == 0.0
     assert divergence([0, 0, 0], [0, 1], 2, pseudo_count=0) == pytest.approx(math.log(2))
     assert divergence([0, 1], [0, 0], 2, pseudo_count=0) == math.inf
@@ -302,9 +304,9 @@ def test_class_divergence_by_hand():
 
 def test_modes_captured_by_hand():
     labels = np.array([0, 0, 0, 2, 2, 7])
-    assert metrics.modes_captured(labels, 8) == 3
-    assert metrics.modes_captured(labels, 8, min_images=2) == 2
-    assert metrics.modes_captured(np.eye(8)[labels], 8, min_images=4) == 0
+    assert classes.modes_captured(labels, 8) == 3
+    assert classes.modes_captured(labels, 8, min_images=2) == 2
+    assert classes.modes_captured(np.eye(8)[labels], 8, min_images=4) == 0
 
 
 # Bad input.
@@ -312,12 +314,12 @@ def test_modes_captured_by_hand():
 GOOD = features(20, 4)
 NAN = np.where(np.arange(20)[:, None] == 3, np.nan, GOOD)
 PAIRED = [
-    metrics.frechet_distance,
-    metrics.frechet_distance_fast,
-    metrics.kernel_distance,
-    metrics.precision_recall,
-    metrics.density_coverage,
-    lambda real, fake: metrics.memorisation_ratio(real, GOOD, fake),
+    distances.frechet_distance,
+    distances.frechet_distance_fast,
+    distances.kernel_distance,
+    neighbours.precision_recall,
+    neighbours.density_coverage,
+    lambda real, fake: neighbours.memorisation_ratio(real, GOOD, fake),
 ]
 
 
@@ -342,21 +344,21 @@ def test_bad_features_are_one_clear_line(score, real, fake, message):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: metrics.frechet_distance(GOOD, GOOD[:1]), "1 images: expected 2"),
-        (lambda: metrics.precision_recall(GOOD, GOOD[:3]), "fake_features are of 3 images: expected 4"),
-        (lambda: metrics.precision_recall(GOOD[:3], GOOD), "real_features are of 3 images: expected 4"),
-        (lambda: metrics.density_coverage(GOOD[:5], GOOD), "expected 6 or more for 5 neighbours"),
-        (lambda: metrics.density_coverage(GOOD, GOOD, 0), "neighbours is 0"),
-        (lambda: metrics.kernel_distance(GOOD, GOOD[:3], block_size=5), "in 4 blocks"),
-        (lambda: metrics.inception_score(GOOD, 21), "splits is 21"),
-        (lambda: metrics.inception_score(NAN), "NaN"),
-        (lambda: metrics.class_entropy([]), "expected"),
-        (lambda: metrics.class_entropy([0, 3], 3), "from 0 to 3: expected 0 to 2"),
-        (lambda: metrics.class_entropy([0.5, 1.0]), "expected integers"),
-        (lambda: metrics.class_divergence([0], [1]), "needs num_classes"),
-        (lambda: metrics.class_divergence(GOOD, GOOD[:, :3]), "4 classes and reference 3"),
-        (lambda: metrics.modes_captured([-1], 3), "from -1"),
-        (lambda: metrics.frechet_distance_per_class(GOOD, [0], GOOD, [0] * 20, 1), "real_labels are 1 for"),
+        (lambda: distances.frechet_distance(GOOD, GOOD[:1]), "1 images: expected 2"),
+        (lambda: neighbours.precision_recall(GOOD, GOOD[:3]), "fake_features are of 3 images: expected 4"),
+        (lambda: neighbours.precision_recall(GOOD[:3], GOOD), "real_features are of 3 images: expected 4"),
+        (lambda: neighbours.density_coverage(GOOD[:5], GOOD), "expected 6 or more for 5 neighbours"),
+        (lambda: neighbours.density_coverage(GOOD, GOOD, 0), "neighbours is 0"),
+        (lambda: distances.kernel_distance(GOOD, GOOD[:3], block_size=5), "in 4 blocks"),
+        (lambda: distances.inception_score(GOOD, 21), "splits is 21"),
+        (lambda: distances.inception_score(NAN), "NaN"),
+        (lambda: classes.class_entropy([]), "expected"),
+        (lambda: classes.class_entropy([0, 3], 3), "from 0 to 3: expected 0 to 2"),
+        (lambda: classes.class_entropy([0.5, 1.0]), "expected integers"),
+        (lambda: classes.class_divergence([0], [1]), "needs num_classes"),
+        (lambda: classes.class_divergence(GOOD, GOOD[:, :3]), "4 classes and reference 3"),
+        (lambda: classes.modes_captured([-1], 3), "from -1"),
+        (lambda: distances.frechet_distance_per_class(GOOD, [0], GOOD, [0] * 20, 1), "real_labels are 1 for"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(call, message):

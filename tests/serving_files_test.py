@@ -11,6 +11,8 @@ import pytest
 from fake_endpoint import FakeEndpoint, FakeModel
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
+from tfvae.publishing import writing
+
 ROOT = Path(__file__).resolve().parent.parent
 SERVING = ROOT / "serving"
 
@@ -113,9 +115,7 @@ def test_batching_sizes_increase_to_the_largest_batch_and_are_those_that_a_versi
     assert sizes == sorted(set(sizes)) and sizes[-1] == parsed.max_batch_size.value
     assert parsed.num_batch_threads.value >= 1 and parsed.max_enqueued_batches.value >= 1
 
-    from tfvae import publishing
-
-    assert tuple(sizes) == tuple(publishing.WARMUP_ROWS)
+    assert tuple(sizes) == tuple(writing.WARMUP_ROWS)
 
 
 def test_no_client_sends_more_rows_than_the_largest_batch():

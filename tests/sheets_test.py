@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfvae import sheets
+from tfvae.drawing import sheets
 
 
 def fake_generator(latent, label=None):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfvae.evaluation import Outputs
+from tfvae.scoring.protocol import Outputs
 from tfvae.studies import gallery
 
 

@@ -1,11 +1,9 @@
 """The configuration of an experiment: one frozen dataclass with one field a flag, and how commands end on bad input."""
 
-import contextlib
 import dataclasses
-import sys
 import typing
 
-from absl import app, flags, logging
+from absl import flags
 
 from tfvae.networks import tables
 from tfvae.objectives import augment, losses, vae
@@ -14,53 +12,6 @@ OBJECTIVES = ("gan", "vae")
 ARCHITECTURES = ("biggan", "biggan_deep")
 # Flags that say where things lie on one machine, and nothing of the experiment.
 PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir")
-
-
-class UserError(Exception):
-    """A mistake of the user's: one line that says what was wrong, what was expected and how to mend it."""
-
-
-@contextlib.contextmanager
-def user_errors():
-    """Turns what constructors and loaders raise for bad arguments and missing files into a `UserError`."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise UserError(" ".join(str(error).split())) from error
-
-
-def run_command(main):
-    """Runs a command's `main(argv)` under absl; a `UserError` becomes one line on stderr and exit code 1."""
-
-    def guarded(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"Unexpected argument {argv[1]!r}: every option starts with --.")
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)  # the libraries' progress notes are not the user's
-        try:
-            main(argv)
-        except KeyboardInterrupt:
-            sys.exit("Stopped.")
-        except Exception as error:
-            line = user_line(error)
-            if line is None:
-                raise
-            sys.exit(f"error: {line}")
-
-    app.run(guarded)
-
-
-def user_line(error):
-    """What to tell the user of an exception, or None if it is a fault of the program."""
-    text = " ".join(str(error).split())
-    if isinstance(error, UserError):
-        return text
-    if "No space left on device" in text or "Disk quota exceeded" in text:
-        return f"the disk is full ({text[:200]}). What was saved before is whole: free some space and run the command again."
-    if "DataError: " in text:
-        # Raised while images were read inside tf.data, which wraps it.
-        return text.split("DataError: ")[1].split(" Traceback")[0][:400]
-    return None
 
 
 def _flag(default, help_text, choices=None, minimum=None, free=False):

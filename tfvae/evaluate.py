@@ -8,7 +8,6 @@ Writes a JSON file with the scores and everything that they depend on, and print
 
 import functools
 import json
-import os
 import pathlib
 import time
 import warnings
@@ -17,10 +16,15 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from tfvae import config, evaluation, experiment, sources
-from tfvae import prior as priors
+from tfvae import command, config
 from tfvae.data import pipeline
-from tfvae.scores import features
+from tfvae.data.split import choose, without
+from tfvae.drawing import prior as priors
+from tfvae.drawing.model import codes
+from tfvae.publishing import published
+from tfvae.scoring import classes, extractors, protocol, sources
+from tfvae.training import run
+from tfvae.training import strategy as strategies
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Score the model of a run of tfvae.train.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Score a version that tfvae.export published.")
@@ -54,20 +58,17 @@ LEAST_UNSEEN = 1000
 
 
 def main(argv):
-    with config.user_errors(), warnings.catch_warnings(record=True) as caught:
+    with command.user_errors(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.monotonic()
         output = check_flags()
-        strategy = experiment.make_strategy(
+        strategy = strategies.make_strategy(
             config.Config(strategy=STRATEGY.value, virtual_devices=VIRTUAL_DEVICES.value)
         )
         with strategy.scope():
             result, writer = evaluate()
     result["warnings"] = sorted({" ".join(str(w.message).split()) for w in caught if w.category is UserWarning})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    beside.write_text(json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
-    os.replace(beside, output)
+    command.write_whole(output, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
     if writer:
         writer(result)
     for line in result["warnings"]:
@@ -90,16 +91,15 @@ def check_flags():
         raise ValueError("--best: expected with --model_dir alone.")
     kind = ("" if EMA.value else "_raw") + ("_best" if BEST.value else "") + ("_gmm" if PRIOR.value == "gmm" else "")
     output = pathlib.Path(OUTPUT.value or pathlib.Path(MODEL_DIR.value or ".") / f"scores{kind}.json")
-    if output.exists() and not OVERWRITE.value:
-        raise ValueError(f"{output} exists: give another --output, or --overwrite to replace it.")
+    command.refuse_to_overwrite([output], "output", OVERWRITE.value)
     return output
 
 
 def evaluate():
     """(what `scores.json` holds, a function that appends it to TensorBoard or None)."""
-    cache_dir = CACHE_DIR.value or evaluation.cache_dir()
+    cache_dir = CACHE_DIR.value or protocol.cache_dir()
     # Before the data, which may take minutes: a wrong folder is told of at once.
-    extractor = features.load(INCEPTION_DIR.value, CLASSIFIER_DIR.value)
+    extractor = extractors.load(INCEPTION_DIR.value, CLASSIFIER_DIR.value)
     model = load_model()
     dataset = DATASET.value or model.flags["dataset"]
     resolution = RESOLUTION.value or (model.resolution if model else None)
@@ -114,7 +114,7 @@ def evaluate():
         raise ValueError(
             f"the model draws {model.resolution} px and --resolution is {split.resolution}: expected the model's own."
         )
-    evaluation.check_resolution(extractor, split)
+    protocol.check_resolution(extractor, split)
     reference, rows = make_reference(split, load, extractor, cache_dir)
     prior = make_prior(model, load) if model else None
     source = make_source(model, prior, split, reference.outputs.labels, load)
@@ -130,10 +130,10 @@ def evaluate():
         )
     by_seed = []
     for seed in seeds:
-        drawn = evaluation.outputs_of(source.batches(number, seed), extractor, number, f"images of seed {seed}")
-        scores = evaluation.score(reference, drawn, extractor, seed)
+        drawn = protocol.outputs_of(source.batches(number, seed), extractor, number, f"images of seed {seed}")
+        scores = protocol.score(reference, drawn, extractor, seed)
         by_seed.append(scores)
-        name = evaluation.name_of("frechet", extractor)
+        name = protocol.name_of("frechet", extractor)
         print(f"seed {seed}, {len(by_seed)} of {num_seeds}: {name} {scores[name]:.5g}", flush=True)
     result = {
         "source": source.facts,
@@ -147,10 +147,10 @@ def evaluate():
         },
         "num_images": number,
         "seeds": seeds,
-        "protocol": evaluation.declared(extractor) | {"batch_size": BATCH_SIZE.value},
+        "protocol": protocol.declared(extractor) | {"batch_size": BATCH_SIZE.value},
         "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
         "scores": {name: summary([scores[name] for scores in by_seed]) for name in by_seed[0]},
-        "real": {"class_entropy": evaluation.metrics.class_entropy(reference.outputs.logits)},
+        "real": {"class_entropy": classes.class_entropy(reference.outputs.logits)},
     }
     if model and model.encode:
         result["reconstruction"] = reconstruction_scores(model, reference, split, rows, load, extractor)
@@ -167,10 +167,10 @@ def summary(values):
 
 
 def load_model():
-    """The `sources.Model` that the flags name, or None where they name images. Raises: UserError."""
+    """The `Model` that the flags name, or None where they name images. Raises: UserError."""
     if MODEL_DIR.value:
-        return sources.load_run(MODEL_DIR.value, EMA.value, BEST.value, BATCH_SIZE.value)
-    return sources.load_published(SAVED_MODEL.value) if SAVED_MODEL.value else None
+        return run.load_run(MODEL_DIR.value, EMA.value, BEST.value, BATCH_SIZE.value)
+    return published.load_published(SAVED_MODEL.value) if SAVED_MODEL.value else None
 
 
 def make_source(model, prior, split, reference_labels, load):
@@ -189,15 +189,15 @@ def make_source(model, prior, split, reference_labels, load):
 
 
 def make_reference(split, load, extractor, cache_dir):
-    """(`evaluation.Reference`, the split's rows that it is made of)."""
-    whole = evaluation.outputs_of_split(split, extractor, cache_dir)
-    rows = evaluation.choose(split.num_images, NUM_IMAGES.value)
+    """(`protocol.Reference`, the split's rows that it is made of)."""
+    whole = protocol.outputs_of_split(split, extractor, cache_dir)
+    rows = choose(split.num_images, NUM_IMAGES.value)
     held_out_name = pipeline.HELD_OUT_SPLITS.get(split.dataset)
     train = held_out = None
     if held_out_name:
-        train = whole if split.split == "train" else evaluation.outputs_of_split(load("train"), extractor, cache_dir)
-        held_out = evaluation.outputs_of_split(load(held_out_name), extractor, cache_dir)
-    return evaluation.Reference(whole.rows(rows), split.num_classes, train, held_out), rows
+        train = whole if split.split == "train" else protocol.outputs_of_split(load("train"), extractor, cache_dir)
+        held_out = protocol.outputs_of_split(load(held_out_name), extractor, cache_dir)
+    return protocol.Reference(whole.rows(rows), split.num_classes, train, held_out), rows
 
 
 def make_prior(model, load):
@@ -206,7 +206,7 @@ def make_prior(model, load):
         return priors.Normal(model.latent_dim)
     if not model.encode:
         raise ValueError("--prior=gmm: the model has no encoder to fit a mixture to. Expected a VAE.")
-    return priors.Mixture(*sources.codes(model, load("train")))
+    return priors.Mixture(*codes(model, load("train")))
 
 
 def reconstruction_scores(model, reference, reference_split, rows, load, extractor):
@@ -214,11 +214,11 @@ def reconstruction_scores(model, reference, reference_split, rows, load, extract
     train = load("train")
     held_out_name = pipeline.HELD_OUT_SPLITS.get(train.dataset)
     held_out = load(held_out_name) if held_out_name else train
-    rest = evaluation.without(train, reference_split, rows)
+    rest = without(train, reference_split, rows)
     known = len(rest) < min(LEAST_UNSEEN, NUM_IMAGES.value)
     chosen = np.arange(train.num_images) if known else rest
-    chosen = chosen[evaluation.choose(len(chosen), NUM_IMAGES.value, seed=1)]
-    scores = evaluation.reconstruction_scores(model, held_out, train, chosen, reference, extractor)
+    chosen = chosen[choose(len(chosen), NUM_IMAGES.value, seed=1)]
+    scores = protocol.reconstruction_scores(model, held_out, train, chosen, reference, extractor)
     return {
         "errors_of": {"split": held_out.split, "images": held_out.num_images},
         "scores_of": {"split": "train", "images": len(chosen), "also_in_the_reference": known},
@@ -246,7 +246,7 @@ def tensorboard(model, extractor):
     if not MODEL_DIR.value:
         return None
     group = "scores" + ("" if EMA.value else "_raw") + ("_gmm" if PRIOR.value == "gmm" else "")
-    writer = tf.summary.create_file_writer(str(experiment.RunDirectory(MODEL_DIR.value).logs))
+    writer = tf.summary.create_file_writer(str(run.RunDirectory(MODEL_DIR.value).logs))
 
     def write(result):
         with writer.as_default(step=model.images_seen):
@@ -269,7 +269,7 @@ def table(result):
         + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
     ]
     for name, value in result["scores"].items():
-        better = {"+": "more is better", "-": "less is better"}.get(evaluation.BETTER.get(name), "")
+        better = {"+": "more is better", "-": "less is better"}.get(protocol.BETTER.get(name), "")
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
         lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
     if "reconstruction" in result:
@@ -283,4 +283,4 @@ def table(result):
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

@@ -7,7 +7,9 @@ A version is verified before a server can see it, and one that exists is never t
 
 from absl import flags
 
-from tfvae import config, experiment, published, publishing
+from tfvae import command
+from tfvae.publishing import publish, published, versions
+from tfvae.training import run
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
 EXPORT_DIR = flags.DEFINE_string(
@@ -22,24 +24,24 @@ KEEP_VERSIONS = flags.DEFINE_integer(
 
 
 def main(argv):
-    with config.user_errors():
+    with command.user_errors():
         for flag, example in ((MODEL_DIR, "runs/cifar10_vae"), (EXPORT_DIR, "published/cifar10_vae")):
             if not flag.value:
                 raise ValueError(f"--{flag.name} is missing: expected a folder, such as {example}.")
-        place, version = publishing.find_place(EXPORT_DIR.value, VERSION.value)
-        settings, data, model = experiment.load(MODEL_DIR.value)
+        place, version = publish.find_place(EXPORT_DIR.value, VERSION.value)
+        settings, data, model = run.load(MODEL_DIR.value)
     print(f"Writing and verifying version {version} of {place.parent.name}", flush=True)
-    about = publishing.publish(place, settings, data, model)
+    about = publish.publish(place, settings, data, model)
     print(f"{place}  ({', '.join(about['signatures'])}; {about['images_seen']:,} images seen)", flush=True)
     newest = max(published.versions(place.parent))
     if newest > version:
         print(f"Version {newest} is newer: a server takes that one unless it is told otherwise.")
     if KEEP_VERSIONS.value:
-        for old in publishing.delete_old(place.parent, KEEP_VERSIONS.value, version):
+        for old in versions.delete_old(place.parent, KEEP_VERSIONS.value, version):
             print(f"Deleted version {old}")
     print(f"Serve it:   python -m tfvae.serve --model_base_path={place.parent}")
     print(f"Look at it: python -m tfvae.sample --saved_model={place}")
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

@@ -10,8 +10,11 @@ import pathlib
 
 from absl import flags
 
-from tfvae import config, sheets, sources
+from tfvae import command
 from tfvae.data import images, pipeline
+from tfvae.drawing import sheets
+from tfvae.publishing import published
+from tfvae.training import run
 
 KINDS = {
     "grid": "unselected samples",
@@ -44,7 +47,7 @@ OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace sheets that are th
 
 
 def main(argv):
-    with config.user_errors():
+    with command.user_errors():
         if bool(MODEL_DIR.value) == bool(SAVED_MODEL.value):
             what = "both are given" if MODEL_DIR.value else "both are missing"
             raise ValueError(
@@ -57,9 +60,7 @@ def main(argv):
         if SAVED_MODEL.value and not EMA.value:
             raise ValueError("--noema: a published model has the moving average alone. Leave the flag out.")
         model = (
-            sources.load_run(MODEL_DIR.value, EMA.value)
-            if MODEL_DIR.value
-            else sources.load_published(SAVED_MODEL.value)
+            run.load_run(MODEL_DIR.value, EMA.value) if MODEL_DIR.value else published.load_published(SAVED_MODEL.value)
         )
         kinds = SHEETS.value or available(model)
         missing = [name for name in kinds if name not in available(model)]
@@ -71,9 +72,7 @@ def main(argv):
         default = model.path / "sheets" if MODEL_DIR.value else model.path.parent / "sheets" / model.path.name
         folder = pathlib.Path(OUTPUT_DIR.value or default)
         files = {name: folder / f"{name}.png" for name in kinds}
-        there = [str(file) for file in files.values() if file.exists()]
-        if there and not OVERWRITE.value:
-            raise ValueError(f"{there[0]} exists: give another --output_dir, or --overwrite to replace it.")
+        command.refuse_to_overwrite(files.values(), "output_dir", OVERWRITE.value)
         split = None
         if "reconstructions" in kinds:
             try:
@@ -94,14 +93,14 @@ def main(argv):
 
 
 def available(model):
-    """The sheets that a `sources.Model` can draw."""
+    """The sheets that a `Model` can draw."""
     hidden = set() if model.num_classes else {"classes"}
     hidden |= set() if model.encode else {"reconstructions"}
     return [name for name in KINDS if name not in hidden]
 
 
 def draw(name, model, split):
-    """One sheet of a `sources.Model`, uint8 [H, W, 3]; `split`: real images for reconstructions."""
+    """One sheet of a `Model`, uint8 [H, W, 3]; `split`: real images for reconstructions."""
     generate, size = model.generate, (model.latent_dim, model.num_classes)
     if name == "grid":
         return sheets.grid(generate, *size, SEED.value, ROWS.value, COLUMNS.value)
@@ -117,4 +116,4 @@ def draw(name, model, split):
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

@@ -14,7 +14,7 @@ import shutil
 
 from absl import flags
 
-from tfvae import config
+from tfvae import command
 
 MODEL_SERVER = "tensorflow_model_server"
 
@@ -65,14 +65,14 @@ STAND_IN_ONLY = ("host", "max_body_bytes", "max_rows", "max_concurrent_requests"
 
 def main(argv):
     if bool(MODEL_BASE_PATH.value) == bool(MODEL_CONFIG_FILE.value):
-        raise config.UserError("expected one of --model_base_path=FOLDER and --model_config_file=FILE.")
+        raise command.UserError("expected one of --model_base_path=FOLDER and --model_config_file=FILE.")
     if MODEL_CONFIG_FILE.value and MODEL_NAME.value:
-        raise config.UserError(
+        raise command.UserError(
             "--model_name goes with --model_base_path: in --model_config_file each model has its name."
         )
     program = None if SERVER.value == "stand_in" else shutil.which(MODEL_SERVER)
     if SERVER.value == MODEL_SERVER and program is None:
-        raise config.UserError(
+        raise command.UserError(
             f"--server={MODEL_SERVER}: it is not on PATH. Install TF Serving, or give --server=stand_in."
         )
     if program:
@@ -85,7 +85,7 @@ def become_model_server(program):
     """Replaces this process by TF Serving."""
     given = [name for name in STAND_IN_ONLY if flags.FLAGS[name].present]
     if given:
-        raise config.UserError(
+        raise command.UserError(
             f"--{given[0]} is the stand-in's, TF Serving has no such flag: leave it out, or give --server=stand_in."
         )
     arguments = [
@@ -105,7 +105,7 @@ def become_model_server(program):
     else:
         base_path = pathlib.Path(MODEL_BASE_PATH.value).resolve()
         if not base_path.is_dir():
-            raise config.UserError(
+            raise command.UserError(
                 f"--model_base_path={base_path} is not a folder: expected that of a model's versions."
             )
         arguments += [f"--model_name={MODEL_NAME.value or base_path.name}", f"--model_base_path={base_path}"]
@@ -122,7 +122,7 @@ def existing_file(flag):
     """The absolute path that a flag names. Raises: UserError."""
     path = pathlib.Path(flag.value).resolve()
     if not path.is_file():
-        raise config.UserError(f"--{flag.name}={flag.value} is not a file: expected one.")
+        raise command.UserError(f"--{flag.name}={flag.value} is not a file: expected one.")
     return path
 
 
@@ -133,7 +133,7 @@ def run_stand_in():
     try:
         from tfvae.endpoint import server, settings
     except ImportError as error:
-        raise config.UserError(
+        raise command.UserError(
             f"{error}: serving needs more packages. Install them: pip install 'tfvae[serving]'."
         ) from error
     if MODEL_CONFIG_FILE.value:
@@ -145,7 +145,7 @@ def run_stand_in():
         batching = settings.read_batching(existing_file(BATCHING_PARAMETERS_FILE))
     most_rows = batching.max_batch_size if MAX_ROWS.value is None else MAX_ROWS.value
     if most_rows > batching.max_batch_size:
-        raise config.UserError(
+        raise command.UserError(
             f"--max_rows={most_rows}: expected at most max_batch_size of the batching, {batching.max_batch_size}."
         )
     options = server.Options(
@@ -166,4 +166,4 @@ def run_stand_in():
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

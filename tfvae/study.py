@@ -15,8 +15,8 @@ import time
 
 from absl import flags
 
-from tfvae import config
-from tfvae.callbacks import duration
+from tfvae import command
+from tfvae.command import duration
 from tfvae.studies import estimate, plan, report, results, runner, sizes, tasks
 
 EXPERIMENT = flags.DEFINE_multi_string(
@@ -72,7 +72,7 @@ DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print experiments and estimate
 
 
 def main(argv):
-    with config.user_errors():
+    with command.user_errors():
         study = make_study()
         chosen = study.selected(ONLY.value)
     speed = (ASSUMED_TFLOPS.value or estimate.ASSUMED[study.scale] / 1e12) * 1e12
@@ -85,13 +85,13 @@ def main(argv):
             return
         failed, stopped = run(study, chosen, known, speed)
     if stopped:
-        raise config.UserError(
+        raise command.UserError(
             "stopped; what was running is saved. The same command goes on, --report_only reports so far."
         )
     found = results.read(study, known)
     with runner.Runner(study, None).lock("report") as lock:
         if lock is None:
-            raise config.UserError("another process writes the report: expected none; it is there in a minute.")
+            raise command.UserError("another process writes the report: expected none; it is there in a minute.")
         file = report.write(study, found, shown_command(sys.argv[1:]), NOTE.value)
     print(f"Report: {file} and {file.with_suffix('.html')}")
     if REPORT_ONLY.value:
@@ -100,7 +100,7 @@ def main(argv):
     for name, line in failed.items():
         print(f"failed: {name}: {line}")
     if missing or failed:
-        raise config.UserError(
+        raise command.UserError(
             f"{len(missing)} of {len([r for r in found.rows if r.experiment in chosen])} rows are empty and {len(failed)} tasks "
             "failed: expected all; the report gives the reasons, and the same command tries again."
         )
@@ -178,4 +178,4 @@ def run(study, chosen, known, speed):
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

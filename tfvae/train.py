@@ -12,10 +12,12 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from tfvae import callbacks, config, evaluation, experiment
+from tfvae import command, config
 from tfvae.data import pipeline
 from tfvae.networks import layers
-from tfvae.scores import features
+from tfvae.scoring import extractors, protocol
+from tfvae.training import build, callbacks, checkpoints, run
+from tfvae.training import strategy as strategies
 
 config.define_flags()
 DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print networks, parameters, FLOPs and memory, then stop.")
@@ -26,7 +28,7 @@ KEPT = ("Conv2D", "Conv2DBackpropInput", "FusedBatchNormV3", "Relu", "LeakyRelu"
 
 
 def main(argv):
-    with config.user_errors():
+    with command.user_errors():
         settings = config.Config.from_flags()
         if not settings.model_dir and not DRY_RUN.value:
             raise ValueError("--model_dir is missing: expected the folder of the run, such as --model_dir=runs/first.")
@@ -36,20 +38,20 @@ def main(argv):
             settings = settings.resolve(split)
             print(summary(settings, split.num_classes if settings.conditional else 0))
             return
-        strategy = experiment.make_strategy(settings)
-        experiment.check_batch_size(settings.batch_size, strategy)
+        strategy = strategies.make_strategy(settings)
+        strategies.check_batch_size(settings.batch_size, strategy)
         split = pipeline.load(
             settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution, streaming=settings.streaming
         )
         settings = settings.resolve(split)
         extractor = None
         if settings.eval_every_images:
-            extractor = features.load(settings.inception_dir, settings.classifier_dir)
-            evaluation.check_resolution(extractor, split)
-        worker, num_workers = experiment.worker_of(strategy)
-        directory = experiment.RunDirectory(settings.model_dir)
+            extractor = extractors.load(settings.inception_dir, settings.classifier_dir)
+            protocol.check_resolution(extractor, split)
+        worker, num_workers = strategies.worker_of(strategy)
+        directory = run.RunDirectory(settings.model_dir)
         with strategy.scope():
-            model = experiment.make_objective(settings, split.num_classes)
+            model = build.make_objective(settings, split.num_classes)
         # Last: flags that no network can have leave the folder as it was.
         if worker == 0:
             directory.begin(settings, split, OVERWRITE.value)
@@ -60,19 +62,19 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
     """Trains `model` from its newest checkpoint to `settings.train_images`.
 
     Args:
-        settings: resolved `Config`. strategy: of `experiment.make_strategy`. split: the training data.
-        directory: `experiment.RunDirectory`. model: the compiled objective. worker, num_workers: this process of how many.
+        settings: resolved `Config`. strategy: of `strategies.make_strategy`. split: the training data.
+        directory: `run.RunDirectory`. model: the compiled objective. worker, num_workers: this process of how many.
         extractor: of `scores.features`; needed with `eval_every_images`.
 
     Raises:
         UserError: no readable checkpoint, a loss that is not finite, no space for a checkpoint.
     """
     if num_workers > 1:
-        experiment.sum_over_workers(strategy, 0)  # the first process has prepared the folder
-    restored = experiment.restore_newest(directory.checkpoints, model, set_aside=worker == 0)
+        strategies.sum_over_workers(strategy, 0)  # the first process has prepared the folder
+    restored = run.restore_newest(directory.checkpoints, model, set_aside=worker == 0)
     step = int(model.step.numpy())
-    if num_workers > 1 and experiment.sum_over_workers(strategy, step) != step * strategy.num_replicas_in_sync:
-        raise config.UserError(
+    if num_workers > 1 and strategies.sum_over_workers(strategy, step) != step * strategy.num_replicas_in_sync:
+        raise command.UserError(
             f"the processes do not resume from the same checkpoint (step {step} in this one). Expected --model_dir "
             f"{directory.path} on a disk that all of them see."
         )
@@ -95,16 +97,16 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
         return split.batches(settings.batch_size, settings.seed, first, worker, num_workers, local_replicas)
 
     dataset = strategy.distribute_datasets_from_function(batches)
-    sample = next(split.batches(experiment.STATISTICS_IMAGES, settings.seed).as_numpy_iterator())
+    sample = next(split.batches(build.STATISTICS_IMAGES, settings.seed).as_numpy_iterator())
     data = sample["image"], sample["label"]
-    checkpoints = callbacks.Checkpoints(settings, directory, data, worker == 0, num_workers - 1)
-    listeners = [callbacks.Finite(directory), checkpoints]
+    saver = checkpoints.Checkpoints(settings, directory, data, worker == 0, num_workers - 1)
+    listeners = [checkpoints.Finite(directory), saver]
     if worker == 0:
         writer = tf.summary.create_file_writer(str(directory.logs))
         listeners = [
             # Checkpoints before what writes pictures and prints: if that fails, the weights are safe.
-            callbacks.Finite(directory),
-            checkpoints,
+            checkpoints.Finite(directory),
+            saver,
             callbacks.Progress(settings, split.num_images),
             callbacks.Metrics(settings, directory, writer),
             callbacks.Sheets(settings, directory, writer, data),
@@ -114,8 +116,8 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
     model.fit(dataset, steps_per_epoch=remaining, epochs=1, shuffle=False, verbose=0, callbacks=listeners)
     if num_workers > 1:
         # Nobody leaves while another still writes: the others would take it for a crash.
-        experiment.sum_over_workers(strategy, 0)
-    if checkpoints.signal is None:
+        strategies.sum_over_workers(strategy, 0)
+    if saver.signal is None:
         print(
             f"Done: {model.images_seen:,} images seen. Sheets: {directory.samples}  Curves: tensorboard --logdir {directory.logs}"
         )
@@ -131,9 +133,9 @@ def summary(settings, num_classes):
     floats, kept = 0, 0
     # Zeros: the first values do not matter here, and orthogonal ones take a while.
     for make, inputs in (
-        (experiment.make_generator, [tf.TensorSpec([1, settings.latent_dim]), tf.TensorSpec([1], tf.int32)]),
+        (build.make_generator, [tf.TensorSpec([1, settings.latent_dim]), tf.TensorSpec([1], tf.int32)]),
         (
-            experiment.make_discriminator,
+            build.make_discriminator,
             [tf.TensorSpec([1, *[settings.resolution] * 2, 3]), tf.TensorSpec([1], tf.int32)],
         ),
     ):
@@ -148,7 +150,7 @@ def summary(settings, num_classes):
             for result in op.outputs[:1]
         ]
         number = sum(w.shape.num_elements() for w in (v.value for v in network.trainable_variables))
-        role = "generator" if make is experiment.make_generator else "discriminator"
+        role = "generator" if make is build.make_generator else "discriminator"
         if settings.objective == "vae":
             role = {"generator": "decoder", "discriminator": "encoder"}[role]
         lines += [
@@ -158,7 +160,7 @@ def summary(settings, num_classes):
         lines += [f"  {block.name:<28} {type(block).__name__}" for block in network.layers]
         # Weights, gradients and the optimizer's slots; the generator also has its average.
         slots = 2 if settings.optimizer == "adam" else int(settings.beta_1 > 0)
-        floats += number * (2 + slots + (make is experiment.make_generator))
+        floats += number * (2 + slots + (make is build.make_generator))
         kept += sum(sizes)
     batch = settings.batch_size * (2 if settings.objective == "gan" else 1)
     lines += [
@@ -170,4 +172,4 @@ def summary(settings, num_classes):
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

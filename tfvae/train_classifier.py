@@ -17,7 +17,9 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from tfvae import classifier, config, experiment
+from tfvae import command, config
+from tfvae.scoring import classifier
+from tfvae.training import strategy as strategies
 
 DATASET = flags.DEFINE_string("dataset", "shapes", "cifar10, lfw, shapes, folder:PATH, or another TFDS dataset.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
@@ -37,16 +39,15 @@ OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the classifier tha
 
 
 def main(argv):
-    with config.user_errors():
+    with command.user_errors():
         if not OUTPUT_DIR.value:
             raise ValueError(
                 "--output_dir is missing: expected the classifier's folder, such as runs/classifier_cifar10."
             )
         output = pathlib.Path(OUTPUT_DIR.value)
-        if output.exists() and not OVERWRITE.value:
-            raise ValueError(f"{output} exists: give another --output_dir, or --overwrite to replace it.")
-        strategy = experiment.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
-        experiment.check_batch_size(BATCH_SIZE.value, strategy)
+        command.refuse_to_overwrite([output], "output_dir", OVERWRITE.value)
+        strategy = strategies.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
+        strategies.check_batch_size(BATCH_SIZE.value, strategy)
         train, held_out = classifier.labelled_splits(DATASET.value, DATA_DIR.value, RESOLUTION.value, MIN_IMAGES.value)
     recipe = classifier.RECIPES.get(DATASET.value, classifier.DEFAULT_RECIPE)
     epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
@@ -100,4 +101,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

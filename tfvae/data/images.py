@@ -1,12 +1,10 @@
 """Pixel range, crop, resize, sheets and PNG: what every other part may do to an image."""
 
-import os
-import pathlib
-import tempfile
-
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+
+from tfvae.command import write_whole
 
 SHEET_GAP = 2
 SHEET_GAP_COLOUR = 255
@@ -119,15 +117,4 @@ def write_png(path, image):
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a PNG is written from uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            Image.fromarray(image).save(stream, format="PNG")
-        # mkstemp makes the file private; a sample sheet is to be readable as any other file of the run.
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        pathlib.Path(beside).unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda stream: Image.fromarray(image).save(stream, format="PNG"))

@@ -14,6 +14,7 @@ from tfvae.data.errors import DataError
 SHUFFLE_BUFFER = 10_000
 # The op's default of 4 leaves neighbours together: the means of batches of 64 spread 0.6 times as far as at random.
 SHUFFLE_ROUNDS = 16
+CHUNK = 500  # images held at once where a split is gone through
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,3 +236,34 @@ def _epoch_words(seed, epoch):
 
 def _read_files(files, resolution):
     return np.stack([folder.read_image(file, resolution) for file in files])
+
+
+def choose(num_images, limit=None, seed=0):
+    """Which images stand for a set: sorted int64 [min(limit, num_images)], a subset that `seed` fixes."""
+    if limit is None or limit >= num_images:
+        return np.arange(num_images)
+    return np.sort(np.random.default_rng(seed).permutation(num_images)[:limit])
+
+
+def batches_of(split, rows):
+    """Yields (uint8 [b, R, R, 3], int32 [b] or None without classes) of a split's `rows`, sorted int64 [n]."""
+    if not split.streaming:
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            yield split.images[some], split.labels[some] if split.num_classes else None
+        return
+    start = 0
+    for batch in split.in_order(CHUNK).as_numpy_iterator():
+        some = rows[(rows >= start) & (rows < start + len(batch["image"]))] - start
+        start += len(batch["image"])
+        if len(some):
+            yield batch["image"][some], batch["label"][some] if split.num_classes else None
+
+
+def without(split, other, rows):
+    """Which of a split's images are not among the `rows` (sorted int64) of another, such as a part of it: sorted int64."""
+    every = np.arange(split.num_images)
+    if other.fingerprint == split.fingerprint:
+        return np.setdiff1d(every, rows)
+    known = {image.tobytes() for images, _ in batches_of(other, rows) for image in images}
+    return every[[image.tobytes() not in known for images, _ in batches_of(split, every) for image in images]]

@@ -9,7 +9,7 @@ import traceback
 import tensorflow as tf
 from aiohttp import web
 
-from tfvae.config import UserError
+from tfvae.command import UserError
 from tfvae.endpoint import settings
 from tfvae.endpoint.metrics import Metrics
 from tfvae.endpoint.requests import Gate, Requests

@@ -7,7 +7,7 @@ import pathlib
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfvae.config import UserError
+from tfvae.command import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """The figures of a report: curves, the map of fidelity against variety, and strips of pictures; small files on white ground.
 
-White, so that they can be read on a light and on a dark page. A file is written beside, then renamed.
+White, so that they can be read on a light and on a dark page.
 """
 
 import io
-import os
 
 import matplotlib
 import numpy as np
 from PIL import Image
 
+from tfvae.command import write_whole
 from tfvae.data import images
 
 matplotlib.use("Agg")
@@ -31,17 +31,14 @@ def _save(figure, file, lossy=False):
     figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
     pyplot.close(figure)
     picture = Image.open(stream).convert("RGB")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     if lossy:
         # Without subsampling: at 32 px a side, colour is worth as much as brightness. Not optimized: Pillow's buffer for that is
         # too small for noise.
-        picture.save(beside, format="JPEG", quality=85, subsampling=0)
+        options = {"format": "JPEG", "quality": 85, "subsampling": 0}
     else:
-        picture.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-            beside, format="PNG", optimize=True
-        )
-    os.replace(beside, file)
+        picture = picture.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        options = {"format": "PNG", "optimize": True}
+    write_whole(file, lambda stream: picture.save(stream, **options))
 
 
 def strips(file, rows):

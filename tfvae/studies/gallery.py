@@ -5,7 +5,9 @@ import json
 import numpy as np
 from sklearn import metrics, neighbors
 
-from tfvae import evaluation, prior, sheets
+from tfvae.data.split import CHUNK, choose
+from tfvae.drawing import prior, sheets
+from tfvae.scoring import protocol
 
 SHOWN = 12  # pictures a row
 REFERENCE_IMAGES = 5_000  # real images whose balls make the manifold
@@ -18,17 +20,17 @@ def take(model, train, extractor, number, seed):
     `best` are the most realistic of the drawn images, `…_neighbours` the training images that are nearest in features.
 
     Args:
-        model: `sources.Model`. train: the `Split` that it was trained on. extractor: of `scores.features`.
+        model: `Model`. train: the `Split` that it was trained on. extractor: of `scores.features`.
         number: images that are drawn. seed: of latents.
     """
-    real = evaluation.outputs_of_split(train, extractor, evaluation.cache_dir())
+    real = protocol.outputs_of_split(train, extractor, protocol.cache_dir())
     # One class after the other, so that the same place shows the same class in every model that has classes.
     labels = (np.arange(number) % model.num_classes).astype(np.int32) if model.num_classes else None
     latent = prior.Normal(model.latent_dim).draw(np.zeros(number), seed)
     drawn = model.generate(latent, labels)
-    chunks = (drawn[i : i + evaluation.CHUNK] for i in range(0, number, evaluation.CHUNK))
-    fake = evaluation.outputs_of(((chunk, None) for chunk in chunks), extractor, number, "pictures")
-    reference = real.features[evaluation.choose(len(real), REFERENCE_IMAGES)]
+    chunks = (drawn[i : i + CHUNK] for i in range(0, number, CHUNK))
+    fake = protocol.outputs_of(((chunk, None) for chunk in chunks), extractor, number, "pictures")
+    reference = real.features[choose(len(real), REFERENCE_IMAGES)]
     score = realism(reference, fake.features)
     order = np.argsort(-score, kind="stable")[:SHOWN]
     first = np.arange(SHOWN)
@@ -56,7 +58,7 @@ def take(model, train, extractor, number, seed):
     }
 
 
-def realism(real, fake, k=evaluation.PRECISION_NEIGHBOURS):
+def realism(real, fake, k=protocol.PRECISION_NEIGHBOURS):
     """Realism of each fake: the largest of (radius of a real image's ball / the fake's distance to that image), float [m].
 
     A ball reaches to the k-th nearest real image. Half of the balls, the wide ones, are left out, as in the paper: they lie
@@ -84,7 +86,7 @@ def spread_within_classes(outputs, counts=None):
     """Root of the mean squared distance between two images of one class, which the extractor tells, in its features.
 
     Args:
-        outputs: `evaluation.Outputs`. counts: images of each class, int [K], by which classes are weighed; default: its own.
+        outputs: `protocol.Outputs`. counts: images of each class, int [K], by which classes are weighed; default: its own.
 
     Returns:
         A float; NaN without a class of two images.

@@ -18,7 +18,7 @@ import shlex
 from absl import flags
 
 from tfvae import config
-from tfvae.scores import features
+from tfvae.scoring import extractors
 
 SCALES = ("full", "cpu")
 # --scale=cpu: one rule for every experiment, whatever its objective.
@@ -209,7 +209,7 @@ class Study:
 
 @functools.cache
 def _checksum(folder):
-    return features.checksum(folder)
+    return extractors.checksum(folder)
 
 
 def shown(dataset):

@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 
-from tfvae import evaluation, experiment
+from tfvae.scoring import protocol
 from tfvae.studies import plan, runner, tasks
+from tfvae.training import run
 
 PRIORS = {"normal": "", "gmm": ", mixture prior"}
 
@@ -21,7 +22,7 @@ class Row:
         record: of `runner.read_record`. size: of `sizes`, {} where unknown.
         seen: images that its newest checkpoint has seen. curve: rows of the run's metrics.jsonl.
         num_train: images of its training split; conditional: whether its networks are given labels; both None before it began.
-        exhibits: {name: array} of `tfvae.exhibits`, {} where there are none.
+        exhibits: {name: array} of `tfvae.studies.exhibits`, {} where there are none.
     """
 
     experiment: plan.Experiment
@@ -82,7 +83,7 @@ class Row:
         rows = []
         for row in self.curve:
             if "precision" in row:
-                short = {name: row[n] for name, names in evaluation.NAMES.items() for n in names if n in row}
+                short = {name: row[n] for name, names in protocol.NAMES.items() for n in names if n in row}
                 rows.append(row | short)
         return rows
 
@@ -111,7 +112,7 @@ def score_of(scores, name):
 
 
 def _names(name):
-    return evaluation.NAMES.get(name, (name,))
+    return protocol.NAMES.get(name, (name,))
 
 
 def read(study, sizes):
@@ -129,7 +130,7 @@ def read(study, sizes):
 
 
 def _row(study, one, prior, size):
-    directory = experiment.RunDirectory(study.run_dir(one))
+    directory = run.RunDirectory(study.run_dir(one))
     record = runner.read_record(study.record_file(one.folder))
     scores, exhibits = None, {}
     if study.extractor_is_there(one.dataset):

@@ -16,6 +16,8 @@ import signal
 import subprocess
 import time
 
+from tfvae.command import write_whole
+
 POLL_SECONDS = 0.5
 STATUS_SECONDS = 60.0
 RECORD_SECONDS = 5.0
@@ -284,8 +286,4 @@ def note(file, step, line):
 
 
 def write_record(file, record):
-    """Writes beside, then renames."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    beside.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(beside, file)
+    write_whole(file, json.dumps(record, indent=1) + "\n")

@@ -8,6 +8,8 @@ import json
 import multiprocessing
 import os
 
+from tfvae.command import write_whole
+
 
 def of_experiments(experiments, data_dirs, file):
     """Sizes of the networks of experiments.
@@ -31,10 +33,7 @@ def of_experiments(experiments, data_dirs, file):
             measured = zip(missing, pool.submit(measure, list(missing.values())).result())
         # What cannot be made now may be another time: data may come.
         known |= {key: size for key, size in measured if size}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        beside.write_text(json.dumps(known, indent=1) + "\n")
-        os.replace(beside, file)
+        write_whole(file, json.dumps(known, indent=1) + "\n")
     return {e.folder: known[_key(e)] for e in experiments if _key(e) in known}
 
 
@@ -78,9 +77,9 @@ def _measure(settings, data_dir):
     import keras
     import tensorflow as tf
 
-    from tfvae import experiment
     from tfvae.data import pipeline
     from tfvae.networks import layers
+    from tfvae.training import build
 
     keras.backend.clear_session()  # frees the networks before
     try:
@@ -89,7 +88,7 @@ def _measure(settings, data_dir):
         num_classes = split.num_classes if settings.conditional else 0
         networks = [
             make(settings, num_classes, initializer="zeros")
-            for make in (experiment.make_generator, experiment.make_discriminator)
+            for make in (build.make_generator, build.make_discriminator)
         ]
     except ValueError:
         return None

@@ -3,7 +3,7 @@
 import math
 import re
 
-from tfvae.callbacks import duration
+from tfvae.command import duration
 from tfvae.studies import claims, results, tasks
 
 EMPTY = "–"

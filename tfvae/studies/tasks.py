@@ -3,9 +3,9 @@
 import functools
 import sys
 
-from tfvae import experiment
 from tfvae.studies import plan
 from tfvae.studies.runner import Step, Task, read_record
+from tfvae.training import run
 
 EXHIBITED_FROM = 2_000  # drawn images of which the best are shown
 HELD_OUT, NOISE = "held_out", "noise"
@@ -90,7 +90,7 @@ def of_run(study, one, rows):
     file = study.exhibits_file(one)
     number = min(EXHIBITED_FROM, study.protocol(one.dataset).num_images)
     exhibits = [f"--output={file}", f"--num_images={number}", *arguments]
-    steps.append(Step("pictures", file.is_file, command("exhibits", *exhibits)))
+    steps.append(Step("pictures", file.is_file, command("studies.exhibits", *exhibits)))
     if any(map(study.with_mixture, rows)):
         file = study.score_file(one, "gmm")
         steps.append(evaluation(study, one.dataset, "scores with the mixture prior", file, model, "--prior=gmm"))
@@ -99,5 +99,5 @@ def of_run(study, one, rows):
 
 def trained_images(study, one):
     """Images seen at the newest checkpoint of an experiment's run; 0 without."""
-    checkpoints = experiment.RunDirectory(study.run_dir(one)).checkpoints
+    checkpoints = run.RunDirectory(study.run_dir(one)).checkpoints
     return max((int(file.stem.split("-")[1]) for file in checkpoints.glob("ckpt-*.index")), default=0)

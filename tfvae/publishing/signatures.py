@@ -9,9 +9,9 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfvae import experiment
 from tfvae.data import images
 from tfvae.networks import layers
+from tfvae.training import build
 
 # Rows that a network sees at a time; the last chunk is filled up with zeros. Kernels round otherwise for another number
 # of rows: on a CPU, rows of a batch of 3 or 5 differed by 1e-6 from the same rows alone, which gave one PNG in 20 to 60
@@ -100,7 +100,7 @@ def of_model(settings, model):
     num_classes, latent_dim, resolution = model.generator.num_classes, model.generator.latent_dim, settings.resolution
     plain = dataclasses.replace(settings, spectral_norm=False)
     generator = without_spectral_norm(
-        model.ema_generator, experiment.make_generator(plain, num_classes, initializer="zeros")
+        model.ema_generator, build.make_generator(plain, num_classes, initializer="zeros")
     )
 
     def draw(latent, label, valid):
@@ -140,7 +140,7 @@ def of_model(settings, model):
     }
     if settings.objective == "vae":
         encoder = without_spectral_norm(
-            model.discriminator, experiment.make_discriminator(plain, num_classes, initializer="zeros")
+            model.discriminator, build.make_discriminator(plain, num_classes, initializer="zeros")
         )
 
         def encode(image):

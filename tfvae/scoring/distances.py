@@ -1,7 +1,7 @@
-"""Scores from logits, features and labels: NumPy arrays in, floats out; no images, no files.
+"""Scores of logits and of two sets of features as a whole: Inception score, Fréchet and kernel distance, by TF-GAN.
 
-Rows are images. Features are any float [n, D], logits float [n, K] before the softmax, labels int [n]; all is computed in
-float64. The names that papers gave to scores with Inception's outputs (Inception score, FID, KID) are right with those alone.
+Rows are images. Features are any float [n, D], logits float [n, K] before the softmax; all is computed in float64. The names that
+papers gave to scores with Inception's outputs (Inception score, FID, KID) are right with those alone.
 
 Every function raises a ValueError of one line for empty arrays, too few images, widths that differ, NaN and infinity.
 """
@@ -13,16 +13,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from tfvae.scores import checks, tfgan
-
-# Squared distances by |a|^2 + |b|^2 - 2ab lose digits: below this part of |a|^2 + |b|^2 two points are one (float32 features
-# hold no more), and distances whose squares differ by less than _TIE of themselves are equal.
-_SAME_POINT = 1e-12
-_TIE = 1e-9
-_BLOCK_VALUES = 2**23  # distances held at once: 64 MiB in float64
-
-
-# What TF-GAN measures.
+from tfvae.scoring import checks, tfgan
 
 
 def inception_score(logits, splits=10):
@@ -128,9 +119,6 @@ def kernel_distance(real_features, fake_features, block_size=1024, seed=0):
     return float(mean), float(std)
 
 
-# Variety, within classes and over them.
-
-
 def frechet_distance_per_class(real_features, real_labels, fake_features, fake_labels, num_classes):
     """`frechet_distance_fast` between the real and the fake images of each class: shows a class that has collapsed.
 
@@ -160,134 +148,6 @@ def frechet_distance_per_class(real_features, real_labels, fake_features, fake_l
             stacklevel=2,
         )
     return distances
-
-
-def precision_recall(real_features, fake_features, neighbours=3):
-    """Parts of fakes in the reals' manifold and of reals in the fakes' (Kynkäänniemi et al., arXiv 1904.06991, section 2).
-
-    A set's manifold is the union of balls around its points, each reaching to the point's k-th nearest neighbour in the set,
-    itself not counted; on the edge is inside, as in the authors' code. Precision: quality; recall: variety.
-
-    At small n: balls are wide, so both are too high; both depend on n and m. One outlier's wide ball can hold many points.
-    Two sets of one distribution do not give 1.
-
-    Args:
-        real_features: float [n, D]. fake_features: float [m, D]. n, m >= neighbours + 1.
-        neighbours: k.
-
-    Returns:
-        (precision, recall): two floats from 0 to 1.
-    """
-    real, fake = checks.centred_pair(real_features, fake_features, neighbours)
-    real_radii, fake_radii = _radii(real, neighbours), _radii(fake, neighbours)
-    precise = 0
-    recalled = np.zeros(len(real), bool)
-    for _, distances in _distance_blocks(fake, real):
-        precise += np.count_nonzero((distances <= real_radii * (1.0 + _TIE)).any(axis=1))
-    for rows, distances in _distance_blocks(real, fake):
-        recalled[rows] = (distances <= fake_radii * (1.0 + _TIE)).any(axis=1)
-    return float(precise / len(fake)), float(recalled.mean())
-
-
-def density_coverage(real_features, fake_features, neighbours=5):
-    """Density and coverage (Naeem et al., arXiv 2002.09797, section 3); both use the reals' balls alone.
-
-    Density: how many of the balls hold a fake, over k, averaged over fakes. Coverage: the part of the balls that hold a fake.
-    Balls reach to the k-th nearest neighbour, itself not counted. On the edge is outside, as in the authors' code (prdc), so
-    identical sets give density 1 and not (k + 1) / k. A real with k or more exact copies then has an empty ball: never covered.
-
-    At small n: sets of one distribution give density 1 and coverage 1 - (n - 1) ... (n - k) / ((2n - 1) ... (2n - k)) for n of
-    each (the paper's lemma on its mean), about 1 - 2^-k whatever n is: a coverage of 0.97 is all that k = 5 can give.
-
-    Args:
-        real_features: float [n, D]. fake_features: float [m, D]. n >= neighbours + 1, m >= 1.
-        neighbours: k.
-
-    Returns:
-        (density, coverage): two floats; density 0 or more, also above 1; coverage from 0 to 1.
-    """
-    real, fake = checks.centred_pair(real_features, fake_features, neighbours, fake_images=1)
-    radii = _radii(real, neighbours)
-    inside = 0
-    covered = np.zeros(len(real), bool)
-    for _, distances in _distance_blocks(fake, real):
-        held = distances < radii * (1.0 - _TIE)
-        inside += np.count_nonzero(held)
-        covered |= held.any(axis=0)
-    return float(inside / (neighbours * len(fake))), float(covered.mean())
-
-
-def class_entropy(labels_or_logits, num_classes=None):
-    """-sum p ln p of the histogram p of classes, in nats: ln K for equal parts, 0 for a single class.
-
-    At small n: too low, by about (K - 1) / 2n (Miller, 1955).
-
-    Args:
-        labels_or_logits: int [n], or logits float [n, K], whose largest is the label.
-        num_classes: K; needed neither for logits nor for the value, only to check labels.
-    """
-    histogram = checks.class_counts("labels_or_logits", labels_or_logits, num_classes)
-    part = histogram[histogram > 0] / histogram.sum()
-    return float(max(0.0, -np.sum(part * np.log(part))))
-
-
-def class_divergence(fake, reference, num_classes=None, pseudo_count=0.5):
-    """KL(p || q) = sum p ln(p / q), in nats, of the fakes' histogram p of classes to the reference's, q: 0 when they agree.
-
-    At small n: too high, by about (K - 1) / 2n + (K - 1) / 2m.
-
-    Args:
-        fake: int [n], or logits float [n, K], whose largest is the label. reference: [m] or [m, K].
-        num_classes: K; needed with labels.
-        pseudo_count: images added to every class on both sides (Jeffreys' prior), so that a class that the reference happens to
-            lack does not make the value infinite; 0: none.
-    """
-    counts = []
-    for name, value in (("fake", fake), ("reference", reference)):
-        if np.ndim(value) == 1 and num_classes is None:
-            raise ValueError(f"{name} are labels: class_divergence then needs num_classes.")
-        counts.append(checks.class_counts(name, value, num_classes) + pseudo_count)
-    if len(counts[0]) != len(counts[1]):
-        raise ValueError(f"fake have {len(counts[0])} classes and reference {len(counts[1])}: expected one number.")
-    p, q = (count / count.sum() for count in counts)
-    present = p > 0
-    with np.errstate(divide="ignore"):
-        return float(max(0.0, np.sum(p[present] * np.log(p[present] / q[present]))))
-
-
-def modes_captured(labels, num_modes, min_images=1):
-    """How many of the modes have `min_images` fakes or more (as on stacked MNIST: VEEGAN, arXiv 1705.07761).
-
-    At small n: too low; n draws from K equal modes find K (1 - (1 - 1 / K)^n) of them. A classifier's mistakes are captures too:
-    with many fakes give a larger min_images.
-
-    Args:
-        labels: int [n], 0 to num_modes - 1: which mode a classifier sees in each fake. Logits [n, num_modes] are taken too.
-    """
-    return int(np.count_nonzero(checks.class_counts("labels", labels, num_modes) >= min_images))
-
-
-def memorisation_ratio(real_train, real_test, fake):
-    """Mean distance of a fake to its nearest training image over that of a held-out real image: below 1, fakes are copied.
-
-    0: every fake is a training image; 1: as near as new real images; above 1: fakes are off the data, which says nothing against
-    copying in part. A simple form of the data-copying test (Meehan et al., arXiv 2004.05675).
-
-    At small n: both means fall with more training images, their ratio hardly; its noise is that of the smaller of the two sets.
-
-    Args:
-        real_train: float [n, D]: all that the model was trained on. real_test: [m, D], not trained on. fake: [l, D].
-    """
-    train, test = checks.pair(real_train, real_test, 1, ("real_train", "real_test"))
-    _, fake = checks.pair(real_train, fake, 1, ("real_train", "fake"))
-    centre = train.mean(axis=0)
-    expected, actual = (_nearest_distance(points - centre, train - centre) for points in (test, fake))
-    if expected == 0.0:
-        raise ValueError("Every image of real_test is in real_train: the memorisation ratio needs held-out images.")
-    return actual / expected
-
-
-# Arithmetic.
 
 
 def _warn_if_rank_deficient(real, fake):
@@ -341,32 +201,3 @@ def _without_rounding(eigenvalues):
     """Eigenvalues that should be 0 come out as rounding of the largest, of either sign, and their roots would add up."""
     limit = np.finfo(np.float64).eps * len(eigenvalues) * np.abs(eigenvalues).max()
     return np.where(eigenvalues > limit, eigenvalues, 0.0)
-
-
-def _distance_blocks(rows, columns):
-    """Yields (slice of rows, squared distances [rows of the slice, columns]), so that memory stays bounded."""
-    row_norms, column_norms = np.sum(rows**2, axis=1), np.sum(columns**2, axis=1)
-    step = max(1, _BLOCK_VALUES // len(columns))
-    for start in range(0, len(rows), step):
-        block = slice(start, min(start + step, len(rows)))
-        norms = row_norms[block, None] + column_norms
-        distances = rows[block] @ columns.T
-        distances *= -2.0
-        distances += norms
-        distances[distances <= _SAME_POINT * norms] = 0.0
-        yield block, distances
-
-
-def _radii(points, neighbours):
-    """Squared distance of each point to its k-th nearest neighbour in the set, itself not counted: [n]."""
-    radii = np.empty(len(points))
-    for block, distances in _distance_blocks(points, points):
-        distances[np.arange(len(distances)), np.arange(block.start, block.stop)] = np.inf
-        radii[block] = np.partition(distances, neighbours - 1, axis=1)[:, neighbours - 1]
-    return radii
-
-
-def _nearest_distance(points, training):
-    """Mean over points of the distance to the nearest of `training`."""
-    total = sum(np.sqrt(distances.min(axis=1)).sum() for _, distances in _distance_blocks(points, training))
-    return float(total / len(points))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfvae.data import pipeline, shapes
 from tfvae.networks import layers
-from tfvae.scores import features
+from tfvae.scoring import extractors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +159,7 @@ def save(extractor, facts, output):
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     extractor.export(str(beside), verbose=False)
-    (beside / features.CLASSIFIER_FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    (beside / extractors.CLASSIFIER_FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     if output.exists():
         shutil.rmtree(output)
     os.rename(beside, output)

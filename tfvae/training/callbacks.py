@@ -3,10 +3,6 @@
 import dataclasses
 import json
 import math
-import os
-import pathlib
-import shutil
-import signal
 import time
 
 import keras
@@ -14,21 +10,13 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from tfvae import evaluation, experiment, prior, sheets, sources
-from tfvae.config import UserError
+from tfvae.command import duration, write_whole
 from tfvae.data import images
+from tfvae.drawing import prior, sheets
+from tfvae.drawing.model import Model, drawer
 from tfvae.objectives import losses
-
-
-class NotFiniteError(UserError):
-    """A loss or a gradient is no longer a number."""
-
-
-def duration(seconds):
-    """3725 -> '1h 02m', 61 -> '1m 01s'."""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {seconds:02d}s"
+from tfvae.scoring import protocol, sources
+from tfvae.training import build, checkpoints
 
 
 class Clock:
@@ -42,24 +30,6 @@ class Clock:
             return False
         self.last = images_seen
         return True
-
-
-class Finite(keras.callbacks.Callback):
-    """Stops at the first loss or gradient norm that is not finite, before anything is saved; stands first in the list."""
-
-    def __init__(self, directory):
-        super().__init__()
-        self.directory = directory
-
-    def on_train_batch_end(self, batch, logs=None):
-        bad = [f"{name}={value}" for name, value in logs.items() if not math.isfinite(value)]
-        if bad:
-            kept = sorted(self.directory.checkpoints.glob("ckpt-*.index"), key=os.path.getmtime)
-            raise NotFiniteError(
-                f"training diverged at {self.model.images_seen:,} images: {', '.join(bad)}. Expected finite numbers. "
-                + (f"The last good checkpoint is {kept[-1].with_suffix('')}" if kept else "No checkpoint was saved yet")
-                + "; lower the learning rates, or set --gradient_clip_norm or --spectral_norm, in another --model_dir."
-            )
 
 
 class Progress(keras.callbacks.Callback):
@@ -103,9 +73,7 @@ class Metrics(keras.callbacks.Callback):
             # What a killed run logged after its last checkpoint happens again.
             lines = self.directory.metrics.read_text().splitlines()
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= seen]
-            beside = self.directory.metrics.with_suffix(".tmp")
-            beside.write_text("".join(line + "\n" for line in kept))
-            os.replace(beside, self.directory.metrics)
+            write_whole(self.directory.metrics, "".join(line + "\n" for line in kept))
         flags = dataclasses.asdict(self.config)
         with self.writer.as_default(step=seen):
             table = "\n".join(f"| {name} | {value} |" for name, value in flags.items())
@@ -169,7 +137,7 @@ class Sheets(keras.callbacks.Callback):
 
     def write(self):
         seen = self.written = self.model.images_seen
-        experiment.refresh_ema_statistics(self.model, *self.data)
+        build.refresh_ema_statistics(self.model, *self.data)
         size = (self.model.generator.latent_dim, self.model.generator.num_classes)
         samples = sheets.class_rows if size[1] else sheets.grid
         pictures = {
@@ -213,14 +181,12 @@ class Scores(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.clock = Clock(self.config.eval_every_images, self.model.images_seen)
         self.scored = None  # images seen at the newest scores
-        outputs = evaluation.outputs_of_split(
-            self.split, self.extractor, evaluation.cache_dir(), self.config.eval_images
-        )
-        self.reference = evaluation.Reference(outputs, self.split.num_classes)
+        outputs = protocol.outputs_of_split(self.split, self.extractor, protocol.cache_dir(), self.config.eval_images)
+        self.reference = protocol.Reference(outputs, self.split.num_classes)
         generator = self.model.ema_generator
         facts, flags = {}, dataclasses.asdict(self.config)
-        generate = sources.drawer(generator, self.model.global_batch_size)
-        drawn = sources.Model(self.directory.path, flags, generator.num_classes, generate, None, 0, facts)
+        generate = drawer(generator, self.model.global_batch_size)
+        drawn = Model(self.directory.path, flags, generator.num_classes, generate, None, 0, facts)
         labels = outputs.labels if generator.num_classes else None
         self.source = sources.Generator(drawn, prior.Normal(generator.latent_dim), labels)
         self.manager = tf.train.CheckpointManager(
@@ -234,7 +200,7 @@ class Scores(keras.callbacks.Callback):
     @property
     def name(self):
         """Of the score that tells the best."""
-        return evaluation.name_of("frechet", self.extractor)
+        return protocol.name_of("frechet", self.extractor)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.clock.due(self.model.images_seen):
@@ -246,11 +212,11 @@ class Scores(keras.callbacks.Callback):
 
     def score(self):
         seen = self.scored = self.model.images_seen
-        experiment.refresh_ema_statistics(self.model, *self.data)
+        build.refresh_ema_statistics(self.model, *self.data)
         number = self.config.eval_images
         batches = self.source.batches(number, self.config.seed)
-        outputs = evaluation.outputs_of(batches, self.extractor, number, "scores", progress=False)
-        scores = evaluation.score(self.reference, outputs, self.extractor, self.config.seed)
+        outputs = protocol.outputs_of(batches, self.extractor, number, "scores", progress=False)
+        scores = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
         scores = {name: value for name, value in scores.items() if math.isfinite(value)}
         with self.writer.as_default(step=seen):
             for name, value in scores.items():
@@ -271,77 +237,9 @@ class Scores(keras.callbacks.Callback):
 
     def keep(self, seen, row):
         # The scores first: a checkpoint without them would pass for one that was never scored, and any other would replace it.
-        self.directory.best.mkdir(parents=True, exist_ok=True)
         file = self.directory.best / f"ckpt-{seen}.json"
-        beside = file.with_suffix(".tmp")
-        beside.write_text(json.dumps(row, indent=2) + "\n")
-        os.replace(beside, file)
-        save(self.manager, seen)
+        write_whole(file, json.dumps(row, indent=2) + "\n")
+        checkpoints.save(self.manager, seen)
         for old in self.directory.best.glob("ckpt-*.json"):
             if old != file:
                 old.unlink()
-
-
-def save(manager, seen):
-    """Saves a checkpoint, or leaves nothing of it and says why. Raises: UserError."""
-    try:
-        manager.save(checkpoint_number=seen)
-    except (tf.errors.OpError, OSError) as error:
-        for part in pathlib.Path(manager.directory).glob(f"ckpt-{seen}[._]*"):
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
-        raise UserError(
-            f"checkpoint at {seen:,} images could not be written to {manager.directory} "
-            f"({' '.join(str(error).split())[:150]}). The checkpoints before it are whole; free some space and run the same "
-            "command again."
-        ) from error
-
-
-class Checkpoints(keras.callbacks.Callback):
-    """Saves everything every `checkpoint_every_seconds` and at the end; SIGTERM and SIGINT: save and stop.
-
-    Args:
-        data: as `Sheets`'. chief: whether this process writes. others: number of other processes.
-    """
-
-    def __init__(self, config, directory, data, chief=True, others=0):
-        super().__init__()
-        self.config, self.directory, self.data, self.chief, self.others = config, directory, data, chief, others
-        self.signal = None
-
-    def on_train_begin(self, logs=None):
-        self.last_time, self.saved = time.monotonic(), self.model.images_seen
-        self.manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(objective=self.model), str(self.directory.checkpoints), self.config.keep_checkpoints
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.request_stop)
-
-    def request_stop(self, number, frame):
-        if self.signal is not None:
-            raise KeyboardInterrupt  # asked twice: do not wait for the step
-        self.signal = number  # printing here could fail, and nothing would be saved
-
-    def stop_requested(self):
-        """Whether this process, or with several any of them, was told to stop: all must leave at the same step."""
-        if not self.others:
-            return self.signal is not None
-        return experiment.sum_over_workers(self.model.distribute_strategy, self.signal is not None) > 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        stop = self.stop_requested()
-        if stop or time.monotonic() - self.last_time >= self.config.checkpoint_every_seconds:
-            self.save()
-        if stop:
-            self.model.stop_training = True
-
-    def on_train_end(self, logs=None):
-        if self.saved != self.model.images_seen:
-            self.save()
-
-    def save(self):
-        seen = self.model.images_seen
-        self.last_time = time.monotonic()
-        experiment.refresh_ema_statistics(self.model, *self.data)
-        if self.chief:
-            save(self.manager, seen)
-        self.saved = seen

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfvae.scores import checks
+from tfvae.scoring import checks
 
 
 def reconstruction_errors(images, reconstructions):

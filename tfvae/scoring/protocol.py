@@ -8,17 +8,17 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import tempfile
 import zipfile
 
 import numpy as np
 import tqdm
 
-from tfvae.scores import metrics, reconstruction
+from tfvae.command import write_whole
+from tfvae.data.split import batches_of, choose
+from tfvae.scoring import classes, distances, neighbours, reconstruction
 
 SPLITS = 10  # of the classifier score
 PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5  # as their papers
-CHUNK = 500  # images held at once
 # A mode counts as captured with so much of its fair share of the images: an extractor's rare mistakes are no captures.
 CAPTURED_SHARE = 0.1
 
@@ -91,37 +91,6 @@ def check_resolution(extractor, split):
         )
 
 
-def choose(num_images, limit=None, seed=0):
-    """Which images stand for a set: sorted int64 [min(limit, num_images)], a subset that `seed` fixes."""
-    if limit is None or limit >= num_images:
-        return np.arange(num_images)
-    return np.sort(np.random.default_rng(seed).permutation(num_images)[:limit])
-
-
-def batches_of(split, rows):
-    """Yields (uint8 [b, R, R, 3], int32 [b] or None without classes) of a split's `rows`, sorted int64 [n]."""
-    if not split.streaming:
-        for start in range(0, len(rows), CHUNK):
-            some = rows[start : start + CHUNK]
-            yield split.images[some], split.labels[some] if split.num_classes else None
-        return
-    start = 0
-    for batch in split.in_order(CHUNK).as_numpy_iterator():
-        some = rows[(rows >= start) & (rows < start + len(batch["image"]))] - start
-        start += len(batch["image"])
-        if len(some):
-            yield batch["image"][some], batch["label"][some] if split.num_classes else None
-
-
-def without(split, other, rows):
-    """Which of a split's images are not among the `rows` (sorted int64) of another, such as a part of it: sorted int64."""
-    every = np.arange(split.num_images)
-    if other.fingerprint == split.fingerprint:
-        return np.setdiff1d(every, rows)
-    known = {image.tobytes() for images, _ in batches_of(other, rows) for image in images}
-    return every[[image.tobytes() not in known for images, _ in batches_of(split, every) for image in images]]
-
-
 def outputs_of_split(split, extractor, cache_dir, limit=None):
     """An extractor's `Outputs` of a split, or of `limit` of its images: `choose` of them.
 
@@ -140,18 +109,10 @@ def outputs_of_split(split, extractor, cache_dir, limit=None):
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
     outputs = outputs_of(batches_of(split, rows), extractor, len(rows), f"{split.dataset} {split.split}")
-    file.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"logits": outputs.logits, "features": outputs.features}
     if outputs.labels is not None:
         arrays["labels"] = outputs.labels
-    handle, beside = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, **arrays)
-        os.replace(beside, file)
-    except BaseException:
-        pathlib.Path(beside).unlink(missing_ok=True)
-        raise
+    write_whole(file, lambda stream: np.savez(stream, **arrays))
     return outputs
 
 
@@ -216,25 +177,25 @@ def score(reference, fake, extractor, seed=0):
     """
     real = reference.outputs
     order = np.random.default_rng(seed).permutation(len(fake))
-    score_mean, score_std = metrics.inception_score(fake.logits[order], SPLITS)
-    kernel, kernel_error = metrics.kernel_distance(real.features, fake.features, seed=seed)
-    precision, recall = metrics.precision_recall(real.features, fake.features, PRECISION_NEIGHBOURS)
-    density, coverage = metrics.density_coverage(real.features, fake.features, DENSITY_NEIGHBOURS)
+    score_mean, score_std = distances.inception_score(fake.logits[order], SPLITS)
+    kernel, kernel_error = distances.kernel_distance(real.features, fake.features, seed=seed)
+    precision, recall = neighbours.precision_recall(real.features, fake.features, PRECISION_NEIGHBOURS)
+    density, coverage = neighbours.density_coverage(real.features, fake.features, DENSITY_NEIGHBOURS)
     scores = {
         name_of("score", extractor): score_mean,
         f"{name_of('score', extractor)}_std_over_splits": score_std,
-        name_of("frechet", extractor): metrics.frechet_distance(real.features, fake.features),
+        name_of("frechet", extractor): distances.frechet_distance(real.features, fake.features),
         name_of("kernel", extractor): kernel,
         f"{name_of('kernel', extractor)}_standard_error": kernel_error,
         "precision": precision,
         "recall": recall,
         "density": density,
         "coverage": coverage,
-        "class_entropy": metrics.class_entropy(fake.logits),
-        "class_divergence": metrics.class_divergence(fake.logits, real.logits),
+        "class_entropy": classes.class_entropy(fake.logits),
+        "class_divergence": classes.class_divergence(fake.logits, real.logits),
     }
     if reference.num_classes and real.labels is not None and fake.labels is not None:
-        within = metrics.frechet_distance_per_class(
+        within = distances.frechet_distance_per_class(
             real.features, real.labels, fake.features, fake.labels, reference.num_classes
         )
         known = within[np.isfinite(within)]
@@ -243,10 +204,10 @@ def score(reference, fake, extractor, seed=0):
     if extractor.kind == "classifier":
         modes = fake.logits.shape[1]
         scores["modes_captured"] = float(
-            metrics.modes_captured(fake.logits, modes, max(1, round(CAPTURED_SHARE * len(fake) / modes)))
+            classes.modes_captured(fake.logits, modes, max(1, round(CAPTURED_SHARE * len(fake) / modes)))
         )
     if reference.train is not None and reference.held_out is not None:
-        scores["memorisation_ratio"] = metrics.memorisation_ratio(
+        scores["memorisation_ratio"] = neighbours.memorisation_ratio(
             reference.train.features, reference.held_out.features, fake.features
         )
     return scores
@@ -256,7 +217,7 @@ def reconstruction_scores(model, held_out, train, rows, reference, extractor):
     """How well a VAE gives images back, from the posterior's mean.
 
     Args:
-        model: `sources.Model` with an encoder.
+        model: `Model` with an encoder.
         held_out: `Split` whose images tell the errors. train: `Split` of whose `rows`, int64 [n], the others are.
         reference: `Reference`. extractor: its.
 

@@ -1,21 +1,21 @@
 """Takes the pictures by which a study shows one model, and how its classes spread: an .npz file of small arrays.
 
-python -m tfvae.exhibits --model_dir=runs/cifar10_gan --classifier_dir=runs/classifier_cifar10 --output=exhibits.npz
+python -m tfvae.studies.exhibits --model_dir=runs/cifar10_gan --classifier_dir=runs/classifier_cifar10 --output=exhibits.npz
 
 `best` are the most realistic of --num_images drawn ones by the realism score (Kynkäänniemi et al., arXiv 1904.06991, section 5):
 how far inside of a ball of the real manifold an image's features lie. `neighbours` are the training images nearest in features.
 """
 
-import os
 import pathlib
 
 import numpy as np
 from absl import flags
 
-from tfvae import config, evaluation, sources
+from tfvae import command
 from tfvae.data import pipeline
-from tfvae.scores import features
+from tfvae.scoring import extractors, protocol
 from tfvae.studies import gallery
+from tfvae.training import run
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's. Default: the model's own.")
@@ -28,18 +28,17 @@ OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the file that is t
 
 
 def main(argv):
-    with config.user_errors():
+    with command.user_errors():
         for flag, example in ((MODEL_DIR, "runs/cifar10_gan"), (OUTPUT, "exhibits.npz")):
             if not flag.value:
                 raise ValueError(f"--{flag.name} is missing: expected such as --{flag.name}={example}.")
         output = pathlib.Path(OUTPUT.value)
-        if output.exists() and not OVERWRITE.value:
-            raise ValueError(f"{output} exists: give another --output, or --overwrite to replace it.")
-        extractor = features.load(INCEPTION_DIR.value, CLASSIFIER_DIR.value)
-        model = sources.load_run(MODEL_DIR.value)
+        command.refuse_to_overwrite([output], "output", OVERWRITE.value)
+        extractor = extractors.load(INCEPTION_DIR.value, CLASSIFIER_DIR.value)
+        model = run.load_run(MODEL_DIR.value)
         dataset, data_dir = model.flags["dataset"], DATA_DIR.value or model.flags["data_dir"]
         train = pipeline.load(dataset, data_dir=data_dir, resolution=model.resolution, streaming=False)
-        evaluation.check_resolution(extractor, train)
+        protocol.check_resolution(extractor, train)
         arrays = gallery.take(model, train, extractor, NUM_IMAGES.value, SEED.value)
         if model.encode:
             name = pipeline.HELD_OUT_SPLITS.get(dataset, "train")
@@ -47,13 +46,9 @@ def main(argv):
             real, label = held_out.images[: gallery.SHOWN], held_out.labels[: gallery.SHOWN]
             label = label if model.num_classes else None
             arrays |= {"real": real, "reconstructed": model.generate(model.encode(real)[0], label)}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    with beside.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
-    os.replace(beside, output)
+    command.write_whole(output, lambda stream: np.savez_compressed(stream, **arrays))
     print(output)
 
 
 if __name__ == "__main__":
-    config.run_command(main)
+    command.run_command(main)

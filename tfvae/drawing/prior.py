@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 
-from tfvae import sheets
+from tfvae.drawing import sheets
 
 COMPONENTS = 10  # as Ghosh et al.
 

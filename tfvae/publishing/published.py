@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvae.config import UserError
+from tfvae.command import UserError
+from tfvae.drawing.model import Model
 
 FACTS = Path("assets.extra") / "tfvae.json"
 BATCH = 64  # rows a call
@@ -100,3 +101,15 @@ def load(path):
             "python -m tfvae.export."
         )
     return Published(path)
+
+
+def load_published(saved_model):
+    """The `Model` that `tfvae.export` published in a folder. Raises: UserError."""
+    model = load(saved_model)
+    flags, seen = model.facts["flags"], model.facts["images_seen"]
+    facts = {
+        "saved_model": model.facts["name"],
+        "flags": flags,
+        "images_seen": seen,
+    }
+    return Model(model.path, flags, model.num_classes, model.generate, model.encode, seen, facts)

@@ -1,0 +1,103 @@
+"""How every command starts and ends: one-line errors, nothing overwritten, files written whole; no TensorFlow."""
+
+import contextlib
+import os
+import pathlib
+import sys
+import uuid
+
+from absl import app, flags, logging
+
+
+class UserError(Exception):
+    """A mistake of the user's: one line that says what was wrong, what was expected and how to mend it."""
+
+
+@contextlib.contextmanager
+def user_errors():
+    """Turns what constructors and loaders raise for bad arguments and missing files into a `UserError`."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def run_command(main):
+    """Runs a command's `main(argv)` under absl; a `UserError` becomes one line on stderr and exit code 1."""
+
+    def guarded(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Unexpected argument {argv[1]!r}: every option starts with --.")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)  # the libraries' progress notes are not the user's
+        try:
+            main(argv)
+        except KeyboardInterrupt:
+            sys.exit("Stopped.")
+        except Exception as error:
+            line = user_line(error)
+            if line is None:
+                raise
+            sys.exit(f"error: {line}")
+
+    app.run(guarded)
+
+
+def user_line(error):
+    """What to tell the user of an exception, or None if it is a fault of the program."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    if "No space left on device" in text or "Disk quota exceeded" in text:
+        return f"the disk is full ({text[:200]}). What was saved before is whole: free some space and run the command again."
+    if "DataError: " in text:
+        # Raised while images were read inside tf.data, which wraps it.
+        return text.split("DataError: ")[1].split(" Traceback")[0][:400]
+    return None
+
+
+def duration(seconds):
+    """3725 -> '1h 02m', 61 -> '1m 01s'."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {seconds:02d}s"
+
+
+def write_whole(path, content):
+    """Writes a file that is either whole or not there: beside its place first, then renamed.
+
+    Safe for several processes, on one machine or on several that share a disk: each writes under a name of its own, and the
+    last rename stays.
+
+    Args:
+        path: file to write; its folder is made if absent.
+        content: str, bytes, or a function of a binary stream that writes it.
+
+    Raises:
+        OSError: the file cannot be written; what was at `path` is untouched.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with beside.open("xb") as stream:
+            if callable(content):
+                content(stream)
+            else:
+                stream.write(content.encode() if isinstance(content, str) else content)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def refuse_to_overwrite(paths, flag, overwrite=False):
+    """Raises a UserError if something is at any of `paths` and may not be replaced.
+
+    Args:
+        paths: what the command is about to write. flag: the name of the flag that chooses another place, such as "output".
+        overwrite: value of --overwrite.
+    """
+    there = [path for path in paths if os.path.lexists(path)]
+    if there and not overwrite:
+        raise UserError(f"{there[0]} exists: give another --{flag}, or --overwrite to replace it.")

@@ -1,0 +1,84 @@
+"""A trained model as functions of arrays, whether it came from a run or from a published version."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from tfvae.command import UserError
+from tfvae.data import images
+from tfvae.data.replicas import over_replicas
+from tfvae.data.split import CHUNK, batches_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model, from its run or as published.
+
+    Attributes:
+        path: the run's folder, or the version's.
+        flags: the values of its `Config`.
+        num_classes: of its generator; 0: it takes no label.
+        generate: (latent float32 [N, Z], label int32 [N] or None) -> uint8 [N, R, R, 3].
+        encode: uint8 [N, R, R, 3] -> (mean, log variance), float32 [N, Z] each; None for a GAN.
+        images_seen: in its training.
+        facts: plain dict that says what it is.
+    """
+
+    path: pathlib.Path
+    flags: dict
+    num_classes: int
+    generate: object
+    encode: object
+    images_seen: int
+    facts: dict
+
+    @property
+    def resolution(self):
+        return self.flags["resolution"]
+
+    @property
+    def latent_dim(self):
+        return self.flags["latent_dim"]
+
+
+def codes(model, split, seed=0):
+    """One draw from the posterior of each image of a split: (float32 [N, Z], labels int32 [N], zeros without classes)."""
+    draw = np.random.default_rng(seed)
+    latents, labels = [], []
+    batches = batches_of(split, np.arange(split.num_images))
+    for image, label in tqdm.tqdm(batches, "codes", -(-split.num_images // CHUNK), leave=False, disable=None):
+        mean, log_variance = model.encode(image)
+        latents.append(mean + np.exp(0.5 * log_variance) * draw.standard_normal(mean.shape, np.float32))
+        labels.append(label if model.num_classes else np.zeros(len(image), np.int32))
+    return np.concatenate(latents), np.concatenate(labels)
+
+
+def drawer(network, replica_batch):
+    """A generator network as a function of arrays: (latent float32 [N, Z], label int32 [N] or None) -> uint8 [N, R, R, 3].
+
+    Over the replicas of the strategy in whose scope it is called.
+
+    Raises (the function):
+        UserError: the network drew NaN or infinity, which uint8 would hide.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def draw(*inputs):
+        image = network(*inputs)
+        finite = tf.reduce_all(tf.math.is_finite(image), axis=[1, 2, 3])
+        return {"image": images.to_uint8(image), "finite": finite}
+
+    def generate(latent, label=None):
+        drawn = over_replicas(draw, replica_batch, *([latent] if label is None else [latent, label]))
+        bad = np.count_nonzero(~drawn["finite"])
+        if bad:
+            raise UserError(
+                f"the generator drew NaN or infinity in {bad} of {len(latent)} images: expected finite pixels; its training has "
+                "diverged, so take an earlier checkpoint or train with lower learning rates."
+            )
+        return drawn["image"]
+
+    return generate

@@ -1,0 +1,127 @@
+"""Writing a version: SavedModel, warm-up requests and facts."""
+
+import dataclasses
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae.command import UserError
+from tfvae.config import PLACES
+from tfvae.publishing import published
+
+WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+
+
+WARMUP_ROWS = (1, 4, 8, 16, 32)  # the batch sizes that the server's batching is told to use
+
+
+def require_serving_api():
+    """Raises: UserError: the package of TF Serving's protocol is not installed."""
+    try:
+        import tensorflow_serving.apis  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            'warm-up requests need the package tensorflow-serving-api: pip install "tfvae[serving]", or in the repository '
+            'pip install -e ".[serving]".'
+        ) from error
+
+
+def write(folder, about, functions):
+    """Writes a version: SavedModel, warm-up requests, tfvae.json.
+
+    Args:
+        folder: of the version; it does not exist. about: the content of tfvae.json. functions: `signatures.of_model`'s.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    # Keras' own archive: with tf.saved_model.save a server would not find the variables of a Keras 3 network.
+    archive = keras.export.ExportArchive()
+    for signature, (function, inputs) in functions.items():
+        archive.add_endpoint(signature, function, inputs)  # the first is also `serving_default`
+    try:
+        archive.write_out(str(folder), verbose=False)
+        (folder / WARMUP_FILE).parent.mkdir()
+        write_warmup(folder / WARMUP_FILE, about, functions)
+    except tf.errors.OpError as error:
+        raise OSError(re.sub(r"{{.*?}} ", "", error.message)) from error  # without the name of TensorFlow's function
+    (folder / published.FACTS).write_text(json.dumps(about, indent=2) + "\n")
+
+
+def facts(name, settings, data, model, names):
+    """What a version is: the content of its tfvae.json.
+
+    Args:
+        name: the model's. settings, data, model: as `run.load` gives them. names: of the signatures.
+
+    Raises:
+        UserError: the run's scores.json is damaged.
+    """
+    scores = Path(settings.model_dir) / "scores.json"
+    try:
+        scores = json.loads(scores.read_text()) if scores.exists() else None
+    except ValueError as error:
+        raise UserError(f"{scores} cannot be read ({error}): expected the file that tfvae.evaluate wrote.") from error
+    return {
+        "name": name,
+        "objective": settings.objective,
+        "architecture": settings.architecture,
+        "dataset": settings.dataset,
+        "resolution": settings.resolution,
+        "latent_dim": settings.latent_dim,
+        "num_classes": model.generator.num_classes,
+        "class_names": data["class_names"] if model.generator.num_classes else [],
+        "flags": {name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACES},
+        "images_seen": model.images_seen,
+        "ema": True,
+        "checkpoint": f"ckpt-{model.images_seen}",
+        "scores": scores,
+        "commit": commit(),
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+        "signatures": names,
+    }
+
+
+def commit():
+    """The commit of the code that runs, with `-dirty` where files were changed since; None outside its repository."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        # Installed inside another project's repository, this file is not one of it.
+        subprocess.run([*git, "ls-files", "--error-unmatch", "export.py"], check=True, capture_output=True)
+        described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(described, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def example(spec, rows, num_classes):
+    """An input of `rows` rows that can be drawn from: array of a tf.TensorSpec's name, shape and dtype."""
+    shape, draw = [rows, *spec.shape[1:]], np.random.default_rng(rows)
+    values = {
+        "seed": lambda: np.arange(rows),
+        "truncation": lambda: np.linspace(0.5, 2.0, rows),
+        "label": lambda: np.arange(rows) % num_classes,
+        "z": lambda: draw.standard_normal(shape),
+        "image": lambda: draw.integers(0, 256, shape),
+    }
+    return values[spec.name]().astype(spec.dtype.as_numpy_dtype)
+
+
+def write_warmup(path, about, functions):
+    """Writes requests that a server runs before it calls a version available: one a signature and batch size."""
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature in ("serving_default", *functions):
+            for rows in WARMUP_ROWS:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name, request.model_spec.signature_name = about["name"], signature
+                for spec in functions[signature if signature in functions else "sample"][1]:
+                    request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(example(spec, rows, about["num_classes"])))
+                log = prediction_log_pb2.PredictLog(request=request)
+                writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())

@@ -1,0 +1,198 @@
+"""A run's folder: what lies in it, how it is begun, restored and loaded."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tfvae.command import UserError, write_whole
+from tfvae.config import PLACES, Config
+from tfvae.drawing import sheets
+from tfvae.drawing.model import Model, drawer
+from tfvae.training.build import make_objective
+
+
+class RunDirectory:
+    """`<model_dir>/`: config.json, checkpoints/, best/, logs/, samples/, metrics.jsonl.
+
+    Args:
+        path: the folder; made when the first thing is written.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
+        self.logs = self.path / "logs"
+        self.samples = self.path / "samples"
+        self.metrics = self.path / "metrics.jsonl"
+
+    def read_config(self):
+        """(Config, facts of the data: `num_classes`, `class_names`, `num_images`).
+
+        Raises:
+            UserError: no run is there, or its config.json is not one of this version's.
+        """
+        if not self.config_file.is_file():
+            raise UserError(
+                f"{self.path} holds no model: expected {self.config_file}. Train one with python -m tfvae.train."
+            )
+        try:
+            record = json.loads(self.config_file.read_text())
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in record["flags"].items()}
+            return Config(**values | {"model_dir": str(self.path)}), record["data"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.config_file} cannot be read ({error}): expected the file that tfvae.train wrote."
+            ) from error
+
+    def begin(self, config, split, overwrite):
+        """Writes config.json, or checks that the run that is there has the same flags.
+
+        Args:
+            config: resolved. split: the training split. overwrite: delete the run that is there.
+
+        Raises:
+            UserError: another run is there.
+        """
+        data = {
+            "num_classes": split.num_classes,
+            "class_names": list(split.class_names),
+            "num_images": split.num_images,
+            "fingerprint": split.fingerprint,
+        }
+        if overwrite and self.config_file.exists():
+            # Checkpoints first and config.json last: cut short, what is left is still refused under other flags.
+            for old in (self.checkpoints, self.best, self.logs, self.samples, self.path / "sheets"):
+                if old.exists():
+                    shutil.rmtree(old)
+            for old in (self.metrics, self.config_file):
+                old.unlink(missing_ok=True)
+        if not self.config_file.exists() and any(self.checkpoints.glob("ckpt-*")):
+            raise UserError(
+                f"{self.path} holds checkpoints and no config.json to tell what they are of: expected both or neither. Give "
+                "another --model_dir, or put the file back."
+            )
+        if self.config_file.exists():
+            old, old_data = self.read_config()
+            changed = [
+                f"--{field.name} was {getattr(old, field.name)!r}, is {getattr(config, field.name)!r}"
+                for field in dataclasses.fields(Config)
+                if not field.metadata["free"] and getattr(old, field.name) != getattr(config, field.name)
+            ]
+            if config.learning_rate_decay_images and old.train_images != config.train_images:
+                changed.append(
+                    f"--train_images was {old.train_images}, is {config.train_images} (the rates' decay ends there)"
+                )
+            changed += [f"the data's {name} changed" for name in data if data[name] != old_data.get(name)]
+            if changed:
+                raise UserError(
+                    f"{self.path} was made with other flags or data: {'; '.join(changed)}. Expected the same to resume it; "
+                    "give another --model_dir, or --overwrite to delete it and start anew."
+                )
+        versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
+        record = {"flags": dataclasses.asdict(config), "data": data, "versions": versions}
+        write_whole(self.config_file, json.dumps(record, indent=2) + "\n")
+
+
+# TensorFlow raises IndexError and many kinds of OpError for a checkpoint that is cut short or lacks a file. These say
+# something else: the file may be whole.
+NOT_DAMAGE = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.CancelledError)
+
+
+def restore_newest(checkpoints, model, set_aside=False):
+    """Restores the newest checkpoint that can be read, and says which ones cannot.
+
+    Args:
+        checkpoints: folder, `RunDirectory.checkpoints` or `.best`.
+        model: an `Objective`; restored whole, optimizers, EMA and step too.
+        set_aside: rename damaged ones to `*.damaged`: of the one process that writes here.
+
+    Returns:
+        The checkpoint's path, or None where there is none.
+
+    Raises:
+        UserError: there are checkpoints, and none can be read.
+    """
+    indices = sorted(checkpoints.glob("ckpt-*.index"), key=lambda p: int(p.stem.split("-")[1]), reverse=True)
+    checkpoint = tf.train.Checkpoint(objective=model)
+    for index in indices:
+        prefix = str(index.with_suffix(""))
+        try:
+            checkpoint.restore(prefix).assert_consumed()
+            return prefix
+        except (AssertionError, ValueError) as error:
+            raise UserError(
+                f"{prefix} holds other weights than this version's networks have. Expected a checkpoint of the same version; "
+                "--overwrite starts the run anew."
+            ) from error
+        except (IndexError, tf.errors.OpError) as error:
+            if isinstance(error, NOT_DAMAGE):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            print(f"warning: checkpoint {prefix} cannot be read ({reason}): taking the one before it.", flush=True)
+            if set_aside:
+                os.replace(index, f"{index}.damaged")
+    if indices:
+        raise UserError(
+            f"no checkpoint in {checkpoints} can be read ({len(indices)} damaged). Expected at least one; "
+            "--overwrite starts the run anew."
+        )
+    return None
+
+
+def load(model_dir, best=False):
+    """A trained model, ready for use: (Config, facts of the data, Objective).
+
+    Args:
+        best: the checkpoint that scored best while training, not the newest.
+
+    Raises:
+        UserError: no run, or no checkpoint that can be read.
+    """
+    directory = RunDirectory(model_dir)
+    config, data = directory.read_config()
+    keras.config.set_dtype_policy(config.precision)
+    model = make_objective(config, data["num_classes"])
+    if restore_newest(directory.best if best else directory.checkpoints, model) is None:
+        if best:
+            raise UserError(
+                f"{directory.best} holds no checkpoint: train with --eval_every_images to have the best one kept."
+            )
+        raise UserError(f"{directory.checkpoints} holds no checkpoint yet. Train with python -m tfvae.train first.")
+    return config, data, model
+
+
+def load_run(model_dir, ema=True, best=False, replica_batch=100):
+    """The `Model` of a run of `tfvae.train`; call it in the strategy's scope.
+
+    Args:
+        ema: with the moving average of the weights, whose batch-norm statistics were measured anew before it was saved.
+        best: the checkpoint that scored best while training, not the newest.
+        replica_batch: images that a replica draws at once.
+
+    Raises:
+        UserError: no run, or no checkpoint that can be read.
+    """
+    settings, _, model = load(model_dir, best=best)
+    network = model.ema_generator if ema else model.generator
+    # Without an average, or before it begins, what is kept in its place is a copy.
+    averaged = settings.ema_decay > 0 and model.images_seen > settings.ema_start_images
+    weights = "moving average" if averaged else "of the last step"
+    facts = {
+        "flags": {name: value for name, value in vars(settings).items() if name not in PLACES},
+        "weights": f"{weights}, batch-norm statistics measured anew" if ema else "of the last step",
+        "checkpoint": "best" if best else "newest",
+        "images_seen": model.images_seen,
+    }
+    encode = sheets.encoder_of(model) if settings.objective == "vae" else None
+    generate = drawer(network, replica_batch)
+    return Model(
+        pathlib.Path(model_dir), vars(settings), network.num_classes, generate, encode, model.images_seen, facts
+    )

@@ -1,0 +1,74 @@
+"""The machine: the tf.distribute strategy of a configuration, its replicas and processes."""
+
+import os
+
+import keras
+import tensorflow as tf
+
+
+def make_strategy(config):
+    """The tf.distribute strategy; sets up devices, precision and seeds, so call it before anything else of TensorFlow.
+
+    Raises:
+        ValueError: a strategy that this machine cannot have.
+    """
+    if config.virtual_devices:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * config.virtual_devices
+        try:
+            tf.config.set_logical_device_configuration(cpu, parts)
+        except RuntimeError:
+            if len(tf.config.list_logical_devices("CPU")) != config.virtual_devices:
+                raise
+    # Grappler's remapper fails on BigGAN's discriminator (an error line for each function) and gains nothing in training.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    mirrored = config.strategy == "mirrored" or (
+        config.strategy == "auto" and max(len(gpus), config.virtual_devices) > 1
+    )
+    if config.strategy == "multi_worker":
+        if not os.environ.get("TF_CONFIG"):
+            raise ValueError(
+                "--strategy=multi_worker: the environment variable TF_CONFIG is not set. Expected JSON such as "
+                '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
+            )
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    elif mirrored:
+        devices = [f"CPU:{i}" for i in range(config.virtual_devices)] if config.virtual_devices else None
+        strategy = tf.distribute.MirroredStrategy(devices)
+    else:
+        strategy = tf.distribute.get_strategy()
+    return strategy
+
+
+def check_batch_size(batch_size, strategy):
+    """Raises a ValueError for a batch that the strategy's replicas cannot share."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        near = max(replicas, batch_size // replicas * replicas)
+        raise ValueError(
+            f"--batch_size={batch_size} does not divide over {replicas} replicas. Expected a multiple of {replicas}, such as "
+            f"{near}."
+        )
+
+
+def worker_of(strategy):
+    """(index of this process, number of processes)."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 0, 1
+    resolver = strategy.cluster_resolver
+    cluster = resolver.cluster_spec().as_dict()
+    chiefs, workers = len(cluster.get("chief", [])), len(cluster.get("worker", []))
+    return resolver.task_id + (chiefs if resolver.task_type == "worker" else 0), chiefs + workers
+
+
+def sum_over_workers(strategy, value):
+    """Sum of a number over all replicas; also a barrier: it returns when every process has come here."""
+    value = tf.constant(value, tf.float32)
+    return float(strategy.reduce("SUM", strategy.run(lambda: tf.identity(value)), axis=None))
