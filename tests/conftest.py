@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfvae.config import Config
+from tfvae.publishing import publish
 from tfvae.training import build
 
 tf.config.set_logical_device_configuration(
@@ -79,11 +80,13 @@ def make_model():
         keras.config.set_dtype_policy(settings.precision)
         model = build.make_objective(settings, num_classes)
         draw = np.random.default_rng(seed)
-        for weight in model.ema_generator.weights:
-            if weight.name == "moving_variance":
-                weight.assign(draw.uniform(0.5, 1.5, weight.shape))
-            else:
-                weight.assign_add(0.2 * draw.standard_normal(weight.shape))
+        for average, network in model.averages:
+            scale = 0.2 if network is model.generator else 0.02  # without overflow of an encoder, which nothing normalises
+            for weight in average.weights:
+                if weight.name == "moving_variance":
+                    weight.assign(draw.uniform(0.5, 1.5, weight.shape))
+                else:
+                    weight.assign_add(scale * draw.standard_normal(weight.shape))
         model.step.assign(7)
         return settings, model
 
@@ -96,13 +99,13 @@ def publish_model(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("published")
 
-    def publish(name, settings, model, parent=folder):
+    def publish_next(name, settings, model, parent=folder):
         place, _ = publish.find_place(parent / name)
         class_names = [f"class {i}" for i in range(model.generator.num_classes)]
         publish.publish(place, settings, {"class_names": class_names}, model)
         return place
 
-    return publish
+    return publish_next
 
 
 @pytest.fixture(scope="session")

@@ -312,7 +312,7 @@ def test_too_few_codes_for_a_mixture_are_refused():
 )
 def test_an_average_that_never_began_is_not_called_one(flags, words, make_model, monkeypatch, tmp_path):
     settings, model = make_model("gan", **flags)
-    monkeypatch.setattr(sources.experiment, "load", lambda *_, **__: (settings, None, model))
+    monkeypatch.setattr(run, "load", lambda *_, **__: (settings, None, model))
     assert run.load_run(tmp_path).facts["weights"] == f"{words}, batch-norm statistics measured anew"
     assert run.load_run(tmp_path, ema=False).facts["weights"] == "of the last step"
 

@@ -223,16 +223,16 @@ def neighbours_by_loops(real, fake, neighbours):
 
 
 @pytest.mark.parametrize("block_values", [2**23, 100])
-@pytest.mark.parametrize("neighbours", [1, 3, 5])
+@pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("num_real, num_fake, shift", [(60, 60, 0.0), (70, 40, 0.7), (40, 70, 1000.0)])
-def test_neighbour_scores_are_those_of_loops(monkeypatch, num_real, num_fake, shift, neighbours, block_values):
+def test_neighbour_scores_are_those_of_loops(monkeypatch, num_real, num_fake, shift, k, block_values):
     monkeypatch.setattr(neighbours, "_BLOCK_VALUES", block_values)
     real, fake = features(num_real, 5, 1), features(num_fake, 5, 2, shift=shift)
     # Far from 0: distances must not drown in the norms.
     real, fake = real + 1000.0, fake + 1000.0
-    expected = neighbours_by_loops(real, fake, neighbours)
-    np.testing.assert_allclose(neighbours.precision_recall(real, fake, neighbours), expected[0], rtol=1e-12)
-    np.testing.assert_allclose(neighbours.density_coverage(real, fake, neighbours), expected[1], rtol=1e-12)
+    expected = neighbours_by_loops(real, fake, k)
+    np.testing.assert_allclose(neighbours.precision_recall(real, fake, k), expected[0], rtol=1e-12)
+    np.testing.assert_allclose(neighbours.density_coverage(real, fake, k), expected[1], rtol=1e-12)
 
 
 def test_identical_sets_have_precision_recall_density_and_coverage_1():

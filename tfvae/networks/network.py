@@ -124,6 +124,7 @@ class Discriminator(keras.Model):
         latent_dim: not used; accepted so that both networks are made from one set of arguments.
         num_classes: with classes, the projection head adds embedding(label) . h; 0 for none.
         blocks_per_stage: residual blocks a stage; the first of them halves. None: BigGAN 1, BigGAN-deep 2.
+        discriminator_channel_multipliers: widths of its own, from the picture on, in place of the generator's mirrored; or None.
         output_dim: outputs of the last linear layer: 1 for a discriminator, mean and log variance for an encoder.
         resolution, base_channels, attention_resolution, channel_multipliers, spectral_norm, activation,
             leaky_relu_slope, initializer: as the generator's. `channel_multipliers` is the generator's chain.
@@ -144,6 +145,7 @@ class Discriminator(keras.Model):
         num_classes=0,
         attention_resolution=64,
         channel_multipliers=None,
+        discriminator_channel_multipliers=None,
         blocks_per_stage=None,
         spectral_norm=False,
         activation="relu",
@@ -155,7 +157,10 @@ class Discriminator(keras.Model):
         super().__init__(autocast=False, **kwargs)
         blocks_per_stage = blocks_per_stage or self.default_blocks_per_stage
         tables.check_sizes(base_channels, latent_dim or 1, blocks_per_stage, num_classes, self.width_divisor)
-        channels = [base_channels * m for m in tables.discriminator_multipliers(resolution, channel_multipliers)]
+        multipliers = tables.discriminator_multipliers(
+            resolution, channel_multipliers, discriminator_channel_multipliers
+        )
+        channels = [base_channels * m for m in multipliers]
         self.resolution, self.num_classes = resolution, num_classes
         self.activation = layers.activation_function(activation, leaky_relu_slope)
         conv = dict(spectral_norm=spectral_norm, initializer=initializer)

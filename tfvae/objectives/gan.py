@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfvae.objectives import augment, losses
+from tfvae.objectives import losses
+from tfvae.objectives.augment import POLICIES
 from tfvae.objectives.objective import Objective
 
 # Streams of noise: each discriminator step takes ten, the generator step the ten after them. The augmentations take one
@@ -18,21 +19,25 @@ class GAN(Objective):
         loss: a key of `losses.ADVERSARIAL`.
         discriminator_steps: per generator step.
         gradient_penalty: weight of the gradient penalty, WGAN-GP's 10 with the Wasserstein loss; 0 for none.
-        augment_policies: keys of `augment.POLICIES`, applied in their order to real and generated pictures alike.
+        augment: keys of `augment.POLICIES`, each once, applied in their order to real and generated pictures alike.
         The others: as `Objective`'s.
 
     Raises:
-        ValueError: an unknown loss or policy, or no discriminator step.
+        ValueError: an unknown loss or policy, a policy named twice, or no discriminator step.
     """
 
-    def __init__(
-        self, *args, loss="vanilla", discriminator_steps=1, gradient_penalty=0.0, augment_policies=(), **kwargs
-    ):
+    title = "GAN"
+    pictures_per_image = 2  # a real and a drawn one
+
+    def __init__(self, *args, loss="vanilla", discriminator_steps=1, gradient_penalty=0.0, augment=(), **kwargs):
         if loss not in losses.ADVERSARIAL:
             raise ValueError(f"--loss={loss}: expected one of {', '.join(losses.ADVERSARIAL)}.")
-        unknown = [name for name in augment_policies if name not in augment.POLICIES]
+        unknown = [name for name in augment if name not in POLICIES]
         if unknown:
-            raise ValueError(f"--augment={','.join(unknown)}: expected some of {', '.join(augment.POLICIES)}.")
+            raise ValueError(f"--augment={','.join(unknown)}: expected some of {', '.join(POLICIES)}.")
+        if len(set(augment)) < len(augment):
+            # Each policy has one stream of noise; and twice the same is none of DiffAugment's.
+            raise ValueError(f"--augment={','.join(augment)}: a policy is named twice. Expected each once at most.")
         if not 1 <= discriminator_steps <= 100:
             raise ValueError(f"--discriminator_steps={discriminator_steps}: expected 1 to 100.")
         super().__init__(*args, **kwargs)
@@ -41,7 +46,17 @@ class GAN(Objective):
         self.threshold = {"wasserstein": None, "least_squares": 0.5}.get(loss, 0.0)
         self.batches_per_step = discriminator_steps
         self.gradient_penalty = gradient_penalty
-        self.augment_policies = tuple(augment_policies)
+        self.augment = tuple(augment)
+
+    @classmethod
+    def discriminator_head(cls, config, num_classes):
+        return dict(num_classes=num_classes)
+
+    @classmethod
+    def step_flops(cls, config, generator, discriminator):
+        # A discriminator step draws, then goes forward and back on real and drawn images. A generator step goes forward and back
+        # through both networks, without a gradient for the discriminator's weights.
+        return config.discriminator_steps * (generator + 6 * discriminator) + 3 * generator + 2 * discriminator
 
     def train_step(self, batches):
         logs = {}
@@ -52,8 +67,8 @@ class GAN(Objective):
         return logs
 
     def augmented(self, image, stream):
-        for i, name in enumerate(self.augment_policies):
-            image = augment.POLICIES[name](image, self.uniform(stream + i, 3))
+        for i, name in enumerate(self.augment):
+            image = POLICIES[name](image, self.uniform(stream + i, 3))
         return image
 
     def discriminator_step(self, batch, stream):

@@ -2,10 +2,11 @@
 
 import tensorflow as tf
 
+from tfvae.config import DECODER_VARIANCES
+from tfvae.data.images import to_model_range
 from tfvae.objectives import losses
 from tfvae.objectives.objective import Objective
 
-DECODER_VARIANCES = ("fixed", "learned", "optimal")
 FLIP, LATENT = 0, 1  # streams of noise
 
 
@@ -28,6 +29,10 @@ class VAE(Objective):
         ValueError: an unknown decoder variance.
     """
 
+    title = "VAE"
+    network_titles = ("decoder", "encoder")
+    progress_logs = ("squared_error", "kl_divergence")
+
     def __init__(self, *args, kl_weight=1.0, kl_warmup_images=0, decoder_variance="fixed", **kwargs):
         if decoder_variance not in DECODER_VARIANCES:
             raise ValueError(f"--decoder_variance={decoder_variance}: expected one of {', '.join(DECODER_VARIANCES)}.")
@@ -39,13 +44,23 @@ class VAE(Objective):
                 name="log_sigma", shape=(), initializer="zeros", aggregation="only_first_replica", autocast=False
             )
 
+    @classmethod
+    def discriminator_head(cls, config, num_classes):
+        # The encoder does not see the label.
+        return dict(output_dim=2 * config.latent_dim)
+
+    @classmethod
+    def step_flops(cls, config, generator, discriminator):
+        return 3 * (generator + discriminator)
+
     @property
     def generator_weights(self):
         return super().generator_weights + ([] if self.log_sigma is None else [self.log_sigma.value])
 
-    def encode(self, image, training=False):
-        """float32 [B, H, W, 3] in [-1, 1] -> mean, log variance, both float32 [B, latent_dim]."""
-        return tf.split(self.discriminator(image, training=training), 2, axis=-1)
+    def encode(self, image, training=False, ema=False):
+        """float32 [B, H, W, 3] in [-1, 1] -> mean, log variance, both float32 [B, latent_dim]; `ema`: by the average encoder."""
+        encoder = self.ema_discriminator if ema else self.discriminator
+        return tf.split(encoder(image, training=training), 2, axis=-1)
 
     def train_step(self, batches):
         (batch,) = batches
@@ -101,8 +116,9 @@ class VAE(Objective):
         return self.kl_weight * tf.minimum(1.0, images / self.kl_warmup_images)
 
     def statistics_inputs(self, images, labels, index):
-        # Posterior latents, as in training: the decoder's statistics are of what it was trained on.
-        mean, log_variance = self.encode(self.to_model_range(images))
+        # Posterior latents, as in training: the decoder's statistics are of what it was trained on. A training call, for the
+        # average encoder's spectral norm is measured along with them.
+        mean, log_variance = self.encode(to_model_range(images), training=True, ema=True)
         seed = tf.stack([tf.constant(self.seed, tf.int64), -1 - index])
         latent = mean + tf.exp(0.5 * log_variance) * tf.random.stateless_normal(tf.shape(mean), seed, alg="philox")
         return latent, labels if self.generator.num_classes else None

@@ -16,7 +16,7 @@ from tfvae.drawing import prior, sheets
 from tfvae.drawing.model import Model, drawer
 from tfvae.objectives import losses
 from tfvae.scoring import protocol, sources
-from tfvae.training import build, checkpoints
+from tfvae.training import checkpoints
 
 
 class Clock:
@@ -48,9 +48,7 @@ class Progress(keras.callbacks.Callback):
         if now - self.last_time < self.every_seconds and seen < self.total:
             return
         speed = (seen - self.last_images) / max(now - self.last_time, 1e-9)
-        shown = "  ".join(
-            f"{k} {v:.4g}" for k, v in logs.items() if "loss" in k or k in ("squared_error", "kl_divergence")
-        )
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in logs.items() if "loss" in k or k in self.model.progress_logs)
         print(
             f"{seen:>11,} / {self.total:,} images  epoch {seen / self.num_images:.2f}  {speed:,.0f} images/s  "
             f"{duration(max(0, self.total - seen) / speed)} left  {shown}",
@@ -110,7 +108,7 @@ GROUPS = {
 
 
 class Sheets(keras.callbacks.Callback):
-    """Sheets from fixed latents, raw and EMA; interpolations; for a VAE reconstructions and the KL of each dimension.
+    """Sheets from fixed latents, raw and EMA; interpolations; with an encoder reconstructions and the KL of each dimension.
 
     Args:
         data: (images uint8 [N, R, R, 3], labels int32 [N]), the same ones at every sheet.
@@ -123,7 +121,7 @@ class Sheets(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.clock = Clock(self.config.sample_every_images, self.model.images_seen)
         self.raw, self.ema = sheets.drawer(self.model.generator), sheets.drawer(self.model.ema_generator)
-        self.encode = sheets.encoder_of(self.model) if self.config.objective == "vae" else None
+        self.encode = sheets.encoder_of(self.model) if self.model.encode else None
         self.written = None  # images seen at the newest sheets
 
     def on_train_batch_end(self, batch, logs=None):
@@ -137,7 +135,7 @@ class Sheets(keras.callbacks.Callback):
 
     def write(self):
         seen = self.written = self.model.images_seen
-        build.refresh_ema_statistics(self.model, *self.data)
+        self.model.measure_statistics(*self.data)
         size = (self.model.generator.latent_dim, self.model.generator.num_classes)
         samples = sheets.class_rows if size[1] else sheets.grid
         pictures = {
@@ -212,7 +210,7 @@ class Scores(keras.callbacks.Callback):
 
     def score(self):
         seen = self.scored = self.model.images_seen
-        build.refresh_ema_statistics(self.model, *self.data)
+        self.model.measure_statistics(*self.data)
         number = self.config.eval_images
         batches = self.source.batches(number, self.config.seed)
         outputs = protocol.outputs_of(batches, self.extractor, number, "scores", progress=False)
