@@ -81,7 +81,9 @@ def make_model():
         model = build.make_objective(settings, num_classes)
         draw = np.random.default_rng(seed)
         for average, network in model.averages:
-            scale = 0.2 if network is model.generator else 0.02  # without overflow of an encoder, which nothing normalises
+            scale = (
+                0.2 if network is model.generator else 0.02
+            )  # without overflow of an encoder, which nothing normalises
             for weight in average.weights:
                 if weight.name == "moving_variance":
                     weight.assign(draw.uniform(0.5, 1.5, weight.shape))

@@ -118,7 +118,8 @@ def fidelity_and_variety(study, found, folder):
     return (
         "## Fidelity against variety\n\n"
         "![Every model by precision against recall and by density against coverage](fidelity_and_variety.png)\n\n"
-        "Circles: GANs; squares: VAEs; star: real images other than the reference's; cross: noise. Up is more varied, right "
+        f"Symbols: {figures.legend((row.experiment.settings.objective for row in found.rows), 'markers')}; star: real "
+        "images other than the reference's; cross: noise. Up is more varied, right "
         "more like the data. Recall and precision are misled by images far from the data, density and coverage less."
     )
 
@@ -159,7 +160,7 @@ def curves(rows, name, dataset, folder):
         return ""
     return (
         f"![Learning curves against images seen, {plan.shown(dataset)}]({file.name})\n\nScores of a small sample along the "
-        "training, against images seen. Solid: GANs; broken: VAEs."
+        f"training, against images seen. Lines: {figures.legend((objective for _, objective, _ in lines), 'lines')}."
     )
 
 

@@ -19,6 +19,7 @@ from absl import flags
 
 from tfvae import config
 from tfvae.scoring import extractors
+from tfvae.training import build
 
 SCALES = ("full", "cpu")
 # --scale=cpu: one rule for every experiment, whatever its objective.
@@ -82,10 +83,19 @@ class Experiment:
         return self.settings.total_steps * self.settings.images_per_step
 
     @property
+    def objective(self):
+        """The class of its objective."""
+        return build.objective_class(self.settings)
+
+    @property
     def label(self):
         """The name for people: without the dataset, names of objectives and networks as they are written."""
         words = self.name.removeprefix(f"{slug(self.dataset)}_")
-        for written, shown in (("biggan_deep", "BigGAN-deep"), ("biggan", "BigGAN"), ("gan", "GAN"), ("vae", "VAE")):
+        titles = {"biggan": "BigGAN", "biggan_deep": "BigGAN-deep"}
+        titles |= {name: objective.title for name, objective in build.OBJECTIVES.items()}
+        for written, shown in sorted(
+            titles.items(), key=lambda pair: -len(pair[0])
+        ):  # long ones first: they hold others
             words = re.sub(rf"(?<![a-z]){written}(?![a-z])", shown, words)
         return words.replace("_", " ")
 
@@ -151,7 +161,7 @@ class Study:
 
     def with_mixture(self, experiment):
         """Whether it is also scored with latents from a mixture fitted to its codes."""
-        return experiment.settings.objective == "vae" and any(t in self.mixture_tables for t in experiment.tables)
+        return experiment.objective.encode is not None and any(t in self.mixture_tables for t in experiment.tables)
 
     def protocol(self, dataset):
         known = PROTOCOLS.get(dataset, DEFAULT_PROTOCOL)

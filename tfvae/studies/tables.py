@@ -104,7 +104,7 @@ def reconstructions(rows):
     lines = [
         [row.label, *(_plain(row.reconstruction(name)) for name in RECONSTRUCTION)]
         for row in rows
-        if row.prior == "normal" and row.experiment.settings.objective == "vae"
+        if row.prior == "normal" and row.experiment.objective.encode
     ]
     return (
         markdown(["model", *RECONSTRUCTION.values()], lines)
