@@ -22,7 +22,7 @@ setup(
         f"tensorflow=={TENSORFLOW}.*",
         # The newest that was tested: the train function and the checkpoints lean on its inside too. Python 3.10 gets 3.12.
         "keras>=3.12,<3.16",
-        "tensorboard>=2.20",
+        "tensorboard>=2.21",
         "tensorflow-datasets>=4.9.9,<5",
         "importlib_resources",  # tensorflow-datasets imports it and does not declare it
         "absl-py>=2",

@@ -69,7 +69,7 @@ class Config:
     latent_dim: int = _flag(128, "Length of the latent.", minimum=1)
     blocks_per_stage: int | None = _flag(
         None,
-        "Residual blocks in each stage. Default: 1 for biggan, 2 for biggan_deep (3 and 6 blocks at 32 px).",
+        "Residual blocks in each stage. Default: the architecture's own (3 and 6 blocks in all at 32 px).",
         minimum=1,
     )
     channel_multipliers: tuple[int, ...] = _flag(

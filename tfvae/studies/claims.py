@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from tfvae.studies.plan import shown
+from tfvae.training import build
 
 SPREADS = 3.0  # standard deviations of a difference, over sets of drawn images, below which it is not told
 UNSEEN = 0.02  # the same for numbers without a spread, as a part of the larger one
@@ -229,10 +230,12 @@ def _against(names, varied_is_better):
 
 
 def _blocks(base, varied):
-    more = varied.experiment.settings.blocks_per_stage or 0
-    # The first row leaves the number to the architecture: 1 for BigGAN, 2 for BigGAN-deep.
-    usual = 2 if base.experiment.settings.architecture == "biggan_deep" else 1
-    return _against(["frechet"], more > usual)(base, varied)
+    # A row that names no number has its architecture's own.
+    numbers = [
+        settings.blocks_per_stage or build.NETWORKS[settings.architecture].Generator.default_blocks_per_stage
+        for settings in (base.experiment.settings, varied.experiment.settings)
+    ]
+    return _against(["frechet"], numbers[1] > numbers[0])(base, varied)
 
 
 def _rate(name):
