@@ -1,5 +1,7 @@
 """Tests of tfvae.data.images."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -79,7 +81,7 @@ def test_write_png_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
     def no_room(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images.os, "replace", no_room)
+    monkeypatch.setattr(os, "replace", no_room)
     with pytest.raises(OSError, match="No space"):
         images.write_png(tmp_path / "a.png", image + 1)
     assert (tmp_path / "a.png").read_bytes() == before
