@@ -146,25 +146,6 @@ def test_folders_of_one_name_in_two_places_have_two_slugs(monkeypatch, tmp_path)
     assert len({datasets.record(f"folder:{spelling}").slug for spelling in spellings}) == 1
 
 
-def test_a_study_has_one_classifier_for_each_of_two_folders_of_one_name(tmp_path):
-    lines = [f"main/{name}: --dataset=folder:/{name}/cats" for name in "xy"]
-    study = plan.Study(
-        experiments=plan.read_experiments(lines, "full", {}),
-        published={},
-        scale="full",
-        output_dir=tmp_path,
-        data_dirs={},
-        inception_dir=None,
-        classifier_dir=str(tmp_path / "{dataset}"),
-        num_images=100,
-        num_seeds=1,
-        mixture_tables=(),
-        eval_points=0,
-    )
-    assert len({study.extractor(dataset)[1] for dataset in study.datasets}) == 2
-    assert len({plan.shown(dataset) for dataset in study.datasets}) == 2
-
-
 # A dataset more is a record more.
 
 

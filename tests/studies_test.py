@@ -141,6 +141,12 @@ def test_only_chooses_by_name_table_or_both(tmp_path):
         names("four")
 
 
+def test_two_folders_of_one_name_have_a_classifier_and_a_title_each(tmp_path):
+    made = make_study(tmp_path, [f"main/{name}: --dataset=folder:/{name}/cats" for name in "xy"])
+    assert len({made.extractor(dataset)[1] for dataset in made.datasets}) == 2
+    assert len({plan.shown(dataset) for dataset in made.datasets}) == 2
+
+
 def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
     made = make_study(tmp_path, ["main/lfw_vae: --dataset=lfw --objective=vae --train_images=640 --eval_images=20"])
     pretend(made, made.experiments[0], trained=False)
