@@ -161,10 +161,11 @@ def measure_extractors(folder):
     import keras
     import numpy as np
 
+    from tfvae.data import datasets
     from tfvae.scoring import classifier, extractors
 
     images = random_split(10_000).images
-    network = classifier.make_network(32, 10, classifier.RECIPES["cifar10"].base_channels)
+    network = classifier.make_network(32, 10, datasets.record("cifar10").recipe.base_channels)
     facts = {"dataset": "random", "resolution": 32, "class_names": ["a class"] * 10, "accuracy": None}
     classifier.save(classifier.make_extractor(network), facts, folder / "classifier")
     whole = keras.applications.InceptionV3(weights=None, classes=1008, classifier_activation=None)

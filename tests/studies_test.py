@@ -3,12 +3,13 @@
 import json
 import pathlib
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tfvae.config import Config
-from tfvae.studies import claims, estimate, plan, report, results, runner, tables, tasks
+from tfvae.studies import chapters, claims, estimate, figures, plan, report, results, runner, tables, tasks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -138,6 +139,12 @@ def test_only_chooses_by_name_table_or_both(tmp_path):
     assert names("t*") == ["two", "three"] and names("a/two") == ["two"]
     with pytest.raises(ValueError, match=r"--only=four names no experiment: expected tables \(a, b\)"):
         names("four")
+
+
+def test_two_folders_of_one_name_have_a_classifier_and_a_title_each(tmp_path):
+    made = make_study(tmp_path, [f"main/{name}: --dataset=folder:/{name}/cats" for name in "xy"])
+    assert len({made.extractor(dataset)[1] for dataset in made.datasets}) == 2
+    assert len({plan.shown(dataset) for dataset in made.datasets}) == 2
 
 
 def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
@@ -351,6 +358,22 @@ def test_the_page_holds_its_pictures(filled):
     # Again: the old one is replaced.
     report.write(filled, results.read(filled, {}), "python", [])
     assert [f.name for f in filled.output_dir.glob("*report*")] == ["report"]
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [({"real_split": np.array("test")}, "held-out images"), ({"real_split": np.array("train")}, "training images")]
+    + [({}, "real images")],  # a file of an earlier version, which does not say
+)
+def test_only_held_out_images_are_called_so(split, words, monkeypatch, tmp_path):
+    drawn = {}
+    monkeypatch.setattr(figures, "strips", lambda file, lines: drawn.update({file.name: lines}))
+    names = ("best", "best_neighbours", "interpolations", "real", "reconstructed")
+    exhibits = {name: np.zeros([2, 4, 4, 3], np.uint8) for name in names} | split
+    row = SimpleNamespace(label="VAE", prior="normal", facts={"drawn": 20}, exhibits=exhibits)
+    text = chapters.pictures_of([row], "toy", tmp_path)[-1]
+    assert f"Reconstructions: {words}, and what each VAE makes of them" in text
+    assert [label for label, _ in drawn["reconstructions_toy.jpg"]] == [words, "VAE"]
 
 
 def test_a_report_of_nothing_is_a_report(tmp_path):

@@ -104,9 +104,10 @@ def evaluate():
     dataset = DATASET.value or model.flags["dataset"]
     resolution = RESOLUTION.value or (model.resolution if model else None)
 
+    data_dir = DATA_DIR.value or (model.flags.get("data_dir") if model else None)
+
     @functools.cache
     def load(split):
-        data_dir = DATA_DIR.value or (model.flags.get("data_dir") if model else None)
         return pipeline.load(dataset, split, data_dir=data_dir, resolution=resolution)
 
     split = load(REFERENCE_SPLIT.value)
@@ -115,7 +116,9 @@ def evaluate():
             f"the model draws {model.resolution} px and --resolution is {split.resolution}: expected the model's own."
         )
     protocol.check_resolution(extractor, split)
-    reference, rows = make_reference(split, load, extractor, cache_dir)
+    held_out_name = pipeline.held_out_split(dataset, data_dir=data_dir)
+    held_out = load(held_out_name) if held_out_name else None
+    reference, rows = make_reference(split, held_out, load, extractor, cache_dir)
     prior = make_prior(model, load) if model else None
     source = make_source(model, prior, split, reference.outputs.labels, load)
     number = min(NUM_IMAGES.value, source.num_images or NUM_IMAGES.value)
@@ -153,7 +156,7 @@ def evaluate():
         "real": {"class_entropy": classes.class_entropy(reference.outputs.logits)},
     }
     if model and model.encode:
-        result["reconstruction"] = reconstruction_scores(model, reference, split, rows, load, extractor)
+        result["reconstruction"] = reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
     return result, tensorboard(model, extractor)
 
 
@@ -188,16 +191,15 @@ def make_source(model, prior, split, reference_labels, load):
     return sources.Noise(split.resolution) if SPLIT.value == "noise" else sources.Stored(load(SPLIT.value))
 
 
-def make_reference(split, load, extractor, cache_dir):
-    """(`protocol.Reference`, the split's rows that it is made of)."""
+def make_reference(split, held_out, load, extractor, cache_dir):
+    """(`protocol.Reference`, the split's rows that it is made of). held_out: `Split`, or None where the data has none."""
     whole = protocol.outputs_of_split(split, extractor, cache_dir)
     rows = choose(split.num_images, NUM_IMAGES.value)
-    held_out_name = pipeline.HELD_OUT_SPLITS.get(split.dataset)
-    train = held_out = None
-    if held_out_name:
+    train = unseen = None
+    if held_out:
         train = whole if split.split == "train" else protocol.outputs_of_split(load("train"), extractor, cache_dir)
-        held_out = protocol.outputs_of_split(load(held_out_name), extractor, cache_dir)
-    return protocol.Reference(whole.rows(rows), split.num_classes, train, held_out), rows
+        unseen = protocol.outputs_of_split(held_out, extractor, cache_dir)
+    return protocol.Reference(whole.rows(rows), split.num_classes, train, unseen), rows
 
 
 def make_prior(model, load):
@@ -209,11 +211,13 @@ def make_prior(model, load):
     return priors.Mixture(*codes(model, load("train")))
 
 
-def reconstruction_scores(model, reference, reference_split, rows, load, extractor):
-    """Of a VAE's held-out images, and of training images that are not in the reference, `rows` of its split."""
+def reconstruction_scores(model, reference, reference_split, rows, held_out, load, extractor):
+    """Errors of held-out images (None: of the training images), scores of training images outside of the reference.
+
+    rows: of `reference_split`, those that the reference is made of.
+    """
     train = load("train")
-    held_out_name = pipeline.HELD_OUT_SPLITS.get(train.dataset)
-    held_out = load(held_out_name) if held_out_name else train
+    held_out = held_out or train
     rest = without(train, reference_split, rows)
     known = len(rest) < min(LEAST_UNSEEN, NUM_IMAGES.value)
     chosen = np.arange(train.num_images) if known else rest

@@ -17,6 +17,7 @@ from absl import flags
 
 from tfvae import command
 from tfvae.command import duration
+from tfvae.data import datasets
 from tfvae.studies import estimate, plan, report, results, runner, sizes, tasks
 
 EXPERIMENT = flags.DEFINE_multi_string(
@@ -35,7 +36,8 @@ IMAGES = flags.DEFINE_multi_string(
     "images",
     [],
     "DATASET=NUMBER: images that every experiment of a dataset sees with --scale=cpu. Repeated. Default: "
-    f"{', '.join(f'{name}={number}' for name, number in plan.CPU_IMAGES.items())}, others {plan.DEFAULT_CPU_IMAGES}.",
+    f"{', '.join(f'{one.name}={one.cpu_images}' for one in datasets.DATASETS.values())}, others "
+    f"{datasets.Dataset.cpu_images}.",
 )
 ONLY = flags.DEFINE_list("only", [], "Experiments to run: names, tables or TABLE/NAME, with * and ?. Default: all.")
 COMMON_FLAGS = flags.DEFINE_string(

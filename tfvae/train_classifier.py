@@ -18,10 +18,11 @@ import tensorflow as tf
 from absl import flags
 
 from tfvae import command, config
+from tfvae.data import datasets
 from tfvae.scoring import classifier
 from tfvae.training import strategy as strategies
 
-DATASET = flags.DEFINE_string("dataset", "shapes", "cifar10, lfw, shapes, folder:PATH, or another TFDS dataset.")
+DATASET = flags.DEFINE_string("dataset", config.Config.dataset, datasets.flag_help())
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
 RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: the dataset's own.", lower_bound=8)
 OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the SavedModel; must not be there yet.")
@@ -49,7 +50,7 @@ def main(argv):
         strategy = strategies.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
         strategies.check_batch_size(BATCH_SIZE.value, strategy)
         train, held_out = classifier.labelled_splits(DATASET.value, DATA_DIR.value, RESOLUTION.value, MIN_IMAGES.value)
-    recipe = classifier.RECIPES.get(DATASET.value, classifier.DEFAULT_RECIPE)
+    recipe = datasets.record(DATASET.value).recipe
     epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
     steps = max(1, train.num_images // BATCH_SIZE.value)
     settings = {

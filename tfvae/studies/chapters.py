@@ -4,6 +4,7 @@ import importlib.metadata
 
 import numpy as np
 
+from tfvae.data import datasets
 from tfvae.studies import figures, plan, reading, tables, tasks
 
 TABLES = {
@@ -155,7 +156,7 @@ def curves(rows, name, dataset, folder):
     lines = [(row.label, row.experiment.settings.objective, row.scored_curve) for row in rows if row.prior == "normal"]
     panels = COLLAPSE_CURVES if name == "rates" else CURVES
     known = {key for _, _, points in lines for point in points for key in point}
-    file = folder / f"curves_{name}_{plan.slug(dataset)}.png"
+    file = folder / f"curves_{name}_{datasets.record(dataset).slug}.png"
     if not figures.curves(file, lines, {key: title for key, title in panels.items() if key in known}):
         return ""
     return (
@@ -169,7 +170,7 @@ def unselected(rows, name, dataset, folder):
         f"Unselected samples, {plan.shown(dataset)}: the first twelve latents of one seed, the same for all models (and the "
         "same class in each column where models have classes)."
     )
-    return strip(rows, "unselected", folder / f"unselected_{name}_{plan.slug(dataset)}.jpg", text)
+    return strip(rows, "unselected", folder / f"unselected_{name}_{datasets.record(dataset).slug}.jpg", text)
 
 
 def caption(study, rows, calibrations):
@@ -233,7 +234,8 @@ def pictures(study, found, by_table, folder):
             and set(row.experiment.tables) & wanted
         ]
         if rows:
-            parts += [f"### Pictures: {plan.shown(dataset)}", *pictures_of(rows, plan.slug(dataset), folder)]
+            stem = datasets.record(dataset).slug
+            parts += [f"### Pictures: {plan.shown(dataset)}", *pictures_of(rows, stem, folder)]
     return "\n\n".join(["## Pictures", *parts]) if parts else ""
 
 
@@ -261,9 +263,12 @@ def pictures_of(rows, stem, folder):
     parts.append(figure(paths, folder / f"interpolations_{stem}.jpg", text))
     vaes = [row for row in rows if "reconstructed" in row.exhibits]
     if vaes:
-        lines = [("held-out images", vaes[0].exhibits["real"])]
+        # Files of earlier versions do not say which images these are.
+        split = str(vaes[0].exhibits.get("real_split", ""))
+        real = {"": "real images", "train": "training images"}.get(split, "held-out images")
+        lines = [(real, vaes[0].exhibits["real"])]
         lines += [(row.label, row.exhibits["reconstructed"]) for row in vaes]
-        text = "Reconstructions: held-out images, and what each VAE makes of them from the posterior's mean."
+        text = f"Reconstructions: {real}, and what each VAE makes of them from the posterior's mean."
         parts.append(figure(lines, folder / f"reconstructions_{stem}.jpg", text))
     return parts
 

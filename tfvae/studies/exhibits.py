@@ -41,11 +41,11 @@ def main(argv):
         protocol.check_resolution(extractor, train)
         arrays = gallery.take(model, train, extractor, NUM_IMAGES.value, SEED.value)
         if model.encode:
-            name = pipeline.HELD_OUT_SPLITS.get(dataset, "train")
-            held_out = pipeline.load(dataset, name, data_dir=data_dir, resolution=model.resolution, streaming=False)
-            real, label = held_out.images[: gallery.SHOWN], held_out.labels[: gallery.SHOWN]
-            label = label if model.num_classes else None
-            arrays |= {"real": real, "reconstructed": model.generate(model.encode(real)[0], label)}
+            name = pipeline.held_out_split(dataset, data_dir=data_dir) or "train"
+            split = pipeline.load(dataset, name, data_dir=data_dir, resolution=model.resolution, streaming=False)
+            real, label = split.images[: gallery.SHOWN], split.labels[: gallery.SHOWN]
+            reconstructed = model.generate(model.encode(real)[0], label if model.num_classes else None)
+            arrays |= {"real": real, "real_split": np.array(name), "reconstructed": reconstructed}
     command.write_whole(output, lambda stream: np.savez_compressed(stream, **arrays))
     print(output)
 

@@ -3,7 +3,7 @@
 import functools
 import sys
 
-from tfvae.studies import plan
+from tfvae.data import datasets
 from tfvae.studies.runner import Step, Task, read_record
 from tfvae.training import run
 
@@ -19,7 +19,7 @@ def of_study(study, experiments):
         if not study.inception_dir:
             name = f"classifier-{study.extractor(one.dataset)[1].name}"
             tasks.setdefault(name, Task(name, functools.partial(classifier, study, one.dataset)))
-        name = f"calibration-{plan.slug(one.dataset)}"
+        name = f"calibration-{datasets.record(one.dataset).slug}"
         tasks.setdefault(name, Task(name, functools.partial(calibration, study, one.dataset), needs))
         # All rows of one run, also those that were not asked for: what they share is done once.
         rows = [e for e in study.experiments if e.folder == one.folder]
