@@ -1,9 +1,7 @@
-"""The pictures' arithmetic: realism, neighbours, spread within a class; values by hand and by NumPy."""
+"""The pictures' arithmetic: realism, neighbours; values by hand and by NumPy."""
 
 import numpy as np
-import pytest
 
-from tfvae.scoring.protocol import Outputs
 from tfvae.studies import gallery
 
 
@@ -21,12 +19,3 @@ def test_neighbours_are_the_nearest():
     real, fake = np.array([[0.0], [10.0], [20.0]]), np.array([[12.0], [-1.0]])
     index, distance = gallery.neighbours(real, fake)
     assert list(index) == [1, 0] and list(distance) == [2.0, 1.0]
-
-
-def test_the_spread_within_classes_is_that_of_pairs():
-    features = np.array([[0.0], [2.0], [4.0], [10.0], [11.0], [99.0]])
-    labels = np.array([0, 0, 0, 1, 1, 2])
-    outputs = Outputs(np.eye(3)[labels], features, None)
-    # Class 0: pairs 2, 4, 2: mean square 8; class 1: 1; class 2 has no pair.
-    assert gallery.spread_within_classes(outputs) == pytest.approx(np.sqrt((3 * 8 + 2 * 1) / 5))
-    assert gallery.spread_within_classes(outputs, np.array([2, 6, 0])) == pytest.approx(np.sqrt((2 * 8 + 6 * 1) / 8))

@@ -188,7 +188,9 @@ def load_run(model_dir, ema=True, best=False, replica_batch=100):
     facts = {
         "flags": {name: value for name, value in vars(settings).items() if name not in PLACES},
         "weights": f"{weights}, batch-norm statistics measured anew" if ema else "of the last step",
+        "ema": ema,
         "checkpoint": "best" if best else "newest",
+        "checkpoint_name": f"ckpt-{model.images_seen}",
         "images_seen": model.images_seen,
     }
     encode = sheets.encoder_of(model) if settings.objective == "vae" else None
