@@ -59,6 +59,19 @@ def test_a_splits_features_are_computed_once_and_kept_by_content(extractor, make
             other()
 
 
+def test_features_without_logits_are_kept_too(extractor, make_split, tmp_path):
+    def features_alone(images):
+        return {"features": means_of_quarters(images)["features"]}
+
+    split = make_split(40, num_classes=3)
+    first = protocol.outputs_of_split(split, dataclasses.replace(extractor, run=features_alone), tmp_path)
+    again = protocol.outputs_of_split(split, dataclasses.replace(extractor, run=None), tmp_path)
+    for outputs in (first, again, again.rows(np.arange(40))):
+        assert outputs.logits is None
+        np.testing.assert_allclose(outputs.features, by_numpy(split.images), atol=1e-5)
+        np.testing.assert_array_equal(outputs.labels, split.labels)
+
+
 @pytest.mark.parametrize("left", [0, 100])
 def test_a_cache_file_that_was_cut_is_made_anew(extractor, make_split, tmp_path, left):
     first = protocol.outputs_of_split(make_split(20), extractor, tmp_path)

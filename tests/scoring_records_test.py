@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -234,6 +236,18 @@ def test_a_wrong_choice_of_an_extractor_is_one_line(
     with pytest.raises(UserError) as error:
         run_command(command, *given, *arguments, f"--output={tmp_path / 'output'}")
     assert str(error.value).startswith(line)
+
+
+def test_help_shows_the_extractors_flags_and_where_their_weights_come_from():
+    arguments = [sys.executable, "-m", "tfvae.evaluate", "--help"]
+    text = " ".join(subprocess.run(arguments, capture_output=True, text=True).stdout.split())
+    assert "--extractor: One of inception, classifier. Default: the one whose folder is given." in text
+    assert (
+        "--inception_dir: Folder of the extractor TF-GAN Inception (Apache-2.0): unpack https://www.kaggle.com" in text
+    )
+    assert (
+        "--classifier_dir: Folder of the extractor classifier: make one with python -m tfvae.train_classifier" in text
+    )
 
 
 def test_a_kind_is_only_data():

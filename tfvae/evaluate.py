@@ -55,12 +55,7 @@ def main(argv):
         warnings.simplefilter("always")
         started = time.monotonic()
         output = check_flags()
-        from tfvae.training import strategy as strategies
-
-        strategy = strategies.make_strategy(
-            config.Config(strategy=STRATEGY.value, virtual_devices=VIRTUAL_DEVICES.value)
-        )
-        with strategy.scope():
+        with make_strategy().scope():
             result, writer = evaluate()
     result["warnings"] = sorted({" ".join(str(w.message).split()) for w in caught if w.category is UserWarning})
     command.write_whole(output, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
@@ -88,6 +83,13 @@ def check_flags():
     output = pathlib.Path(OUTPUT.value or pathlib.Path(MODEL_DIR.value or ".") / f"scores{kind}.json")
     command.refuse_to_overwrite([output], "output", OVERWRITE.value)
     return output
+
+
+def make_strategy():
+    """The tf.distribute strategy. Raises: ValueError."""
+    from tfvae.training import strategy
+
+    return strategy.make_strategy(config.Config(strategy=STRATEGY.value, virtual_devices=VIRTUAL_DEVICES.value))
 
 
 def evaluate():
@@ -289,8 +291,8 @@ def table(result):
         + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
     ]
     for name, value in result["scores"].items():
-        known = scores.find(name)
-        better = f"{known.better} is better" if known and known.better else ""
+        better = scores.find(name).better
+        better = f"{better} is better" if better else ""
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
         lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
     if "reconstruction" in result:

@@ -131,6 +131,7 @@ def check_images(images, resolution=None):
 
 def define_flags():
     """Defines --extractor and the flags of extractors' folders, and returns a function that loads the extractor they name."""
+    flags.disclaim_key_flags()  # so that --help shows them under the command
     names = ", ".join(EXTRACTORS)
     chosen = flags.DEFINE_string("extractor", None, f"One of {names}. Default: the one whose folder is given.")
     folders = {}

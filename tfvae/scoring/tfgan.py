@@ -102,7 +102,7 @@ def classifier_metrics():
 
 
 def _trace_of_root(first, second):
-    """Tr (C C')^(1/2) of two covariances, float64 [D, D]: the sum of the roots of the eigenvalues of A C' A, A = C^(1/2).
+    """Tr (C D)^(1/2) of two covariances, float64 [n, n]: the sum of the roots of the eigenvalues of A^T D A, where C = A A^T.
 
     TF-GAN's own takes both roots by SVD, which is several times as slow, and takes no root of eigenvalues below 1e-10, whatever
     the features' unit: its distance is off by parts of a percent where features vary little.
@@ -111,8 +111,8 @@ def _trace_of_root(first, second):
 
     def by_eigenvalues(first, second):
         values, vectors = np.linalg.eigh(first)
-        root = (vectors * _roots(values)) @ vectors.T
-        return _roots(np.linalg.eigvalsh(root @ second @ root)).sum()
+        factor = vectors * _roots(values)
+        return _roots(np.linalg.eigvalsh(factor.T @ second @ factor)).sum()
 
     # NumPy's: TensorFlow's own eigenvalues take one core and several times as long.
     return tf.numpy_function(by_eigenvalues, [first, second], tf.float64)
