@@ -99,7 +99,7 @@ def test_a_saved_classifier_gives_logits_that_are_linear_in_its_features(tmp_pat
     facts = {"dataset": "random", "resolution": 32, "class_names": list("abcde"), "accuracy": 0.25}
     classifier.save(classifier.make_extractor(network), facts, tmp_path / "classifier")
     assert json.loads((tmp_path / "classifier" / "classifier.json").read_text()) == facts
-    extractor = extractors.load_classifier(tmp_path / "classifier")
+    extractor = extractors.load(classifier_dir=tmp_path / "classifier")
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
     outputs = extractor(images)
     assert outputs["features"].shape == (7, 16) and extractor.accuracy == 0.25

@@ -1,6 +1,8 @@
 """Two logical CPUs for every test, so that replicas can be tested on any machine; small helpers."""
 
+import importlib
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -8,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 
 from tfvae.config import Config
 from tfvae.publishing import publish
@@ -134,3 +138,39 @@ def vae(make_model, publish_model):
     """A published VAE without labels: (folder of the version, settings, model)."""
     made = make_model("vae")
     return publish_model("vae", *made), *made
+
+
+@pytest.fixture
+def run_command(capsys):
+    """A function: runs a command, such as "evaluate", with its arguments in this process; returns what it printed.
+
+    Commands define flags of the same names, so each call imports its command anew, with no other command's flags there.
+    """
+    FLAGS = flags.FLAGS
+
+    def run(name, *arguments):
+        modules = FLAGS.flags_by_module_dict()
+        others = {m: list(defined) for m, defined in modules.items() if m.startswith("tfvae.")}
+        for flag in [flag for defined in others.values() for flag in defined]:
+            delattr(FLAGS, flag.name)
+        known = set(FLAGS)
+        module = sys.modules.pop(f"tfvae.{name}", None)
+        try:
+            with flagsaver.flagsaver():
+                command = importlib.import_module(f"tfvae.{name}")
+                FLAGS([name, *map(str, arguments)])
+                command.main([name])
+        finally:
+            tf.random.set_seed(None)  # commands set a seed
+            sys.modules.pop(f"tfvae.{name}", None)
+            if module is not None:
+                sys.modules[f"tfvae.{name}"] = module
+            for flag in set(FLAGS) - known:
+                delattr(FLAGS, flag)
+            for other, defined in others.items():
+                for flag in defined:
+                    FLAGS[flag.name] = flag
+                    FLAGS.register_flag_by_module(other, flag)
+        return capsys.readouterr().out
+
+    return run

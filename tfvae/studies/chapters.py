@@ -5,6 +5,7 @@ import importlib.metadata
 import numpy as np
 
 from tfvae.data import datasets
+from tfvae.scoring.scores import SCORES
 from tfvae.studies import figures, plan, reading, tables, tasks
 
 TABLES = {
@@ -48,9 +49,9 @@ TABLES = {
     ),
 }
 SHOWN_TABLES = ("main", "best", "modes")
-CURVES = {"frechet": "Fréchet distance", "precision": "precision", "recall": "recall", "coverage": "coverage"}
-# Where something collapses, these tell it.
-COLLAPSE_CURVES = CURVES | {"class_entropy": "class entropy", "modes_captured": "modes captured"}
+CURVES = ("frechet", "precision", "recall", "coverage")  # of `scores.SCORES`
+# Where something collapses, these show it.
+COLLAPSE_CURVES = (*CURVES, "class_entropy", "modes_captured")
 
 
 def write(study, found, command, notes, folder):
@@ -157,7 +158,7 @@ def curves(rows, name, dataset, folder):
     panels = COLLAPSE_CURVES if name == "rates" else CURVES
     known = {key for _, _, points in lines for point in points for key in point}
     file = folder / f"curves_{name}_{datasets.record(dataset).slug}.png"
-    if not figures.curves(file, lines, {key: title for key, title in panels.items() if key in known}):
+    if not figures.curves(file, lines, {key: SCORES[key].title for key in panels if key in known}):
         return ""
     return (
         f"![Learning curves against images seen, {plan.shown(dataset)}]({file.name})\n\nScores of a small sample along the "

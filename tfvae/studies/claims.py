@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from tfvae.scoring.scores import PAIRS, SCORES
 from tfvae.studies.plan import shown
 from tfvae.training import build
 
@@ -13,16 +14,6 @@ WEAK_PRECISION = 0.1
 DECEIVED = f"not counted: precision below {WEAK_PRECISION:g}"
 
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "not decided"
-
-# name: (words, more is better)
-MEASURES = {
-    "frechet": ("Fréchet distance", False),
-    "score": ("score", True),
-    "recall": ("recall", True),
-    "coverage": ("coverage", True),
-    "modes_captured": ("modes captured", True),
-    "squared_error": ("squared error of reconstructions of held-out images", False),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +62,7 @@ def compare(name, first, second, first_is_larger, words):
 
     first_is_larger: what the statement says.
     """
-    title, _ = MEASURES[name]
+    title = SCORES[name].title + (" of reconstructions of held-out images" if _of_pairs(name) else "")
     a, b = (_value(row, name) for row in (first, second))
     missing = [word for word, value in zip(words, (a, b)) if value is None]
     if missing:
@@ -91,14 +82,18 @@ def compare(name, first, second, first_is_larger, words):
 def _value(row, name):
     if row is None:
         return None
-    if name == "squared_error":
+    if _of_pairs(name):
         value = row.reconstruction(name)
         return None if value is None else (value, None)
     return row.value(name)
 
 
+def _of_pairs(name):
+    return PAIRS in SCORES[name].needs
+
+
 def _better(name):
-    return MEASURES[name][1]
+    return SCORES[name].better == "more"
 
 
 def _no_numbers(comparisons):

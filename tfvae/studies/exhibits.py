@@ -19,8 +19,7 @@ from tfvae.training import run
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's. Default: the model's own.")
-INCEPTION_DIR = flags.DEFINE_string("inception_dir", None, "Extractor: folder of TF-GAN's Inception.")
-CLASSIFIER_DIR = flags.DEFINE_string("classifier_dir", None, "Extractor: folder that tfvae.train_classifier made.")
+load_extractor = extractors.define_flags()
 NUM_IMAGES = flags.DEFINE_integer("num_images", 2_000, "Drawn images, of which the best are taken.", 20)
 SEED = flags.DEFINE_integer("seed", 0, "Of latents and labels.", 0)
 OUTPUT = flags.DEFINE_string("output", None, "The .npz file.")
@@ -34,7 +33,7 @@ def main(argv):
                 raise ValueError(f"--{flag.name} is missing: expected such as --{flag.name}={example}.")
         output = pathlib.Path(OUTPUT.value)
         command.refuse_to_overwrite([output], "output", OVERWRITE.value)
-        extractor = extractors.load(INCEPTION_DIR.value, CLASSIFIER_DIR.value)
+        extractor = load_extractor()
         model = run.load_run(MODEL_DIR.value)
         dataset, data_dir = model.flags["dataset"], DATA_DIR.value or model.flags["data_dir"]
         train = pipeline.load(dataset, data_dir=data_dir, resolution=model.resolution, streaming=False)

@@ -7,7 +7,7 @@ from sklearn import metrics, neighbors
 
 from tfvae.data.split import CHUNK, choose
 from tfvae.drawing import prior, sheets
-from tfvae.scoring import protocol
+from tfvae.scoring import protocol, scores
 
 SHOWN = 12  # pictures a row
 REFERENCE_IMAGES = 5_000  # real images whose balls make the manifold
@@ -20,7 +20,7 @@ def take(model, train, extractor, number, seed):
     `best` are the most realistic of the drawn images, `…_neighbours` the training images that are nearest in features.
 
     Args:
-        model: `Model`. train: the `Split` that it was trained on. extractor: of `scores.features`.
+        model: `Model`. train: the `Split` that it was trained on. extractor: an `Extractor`.
         number: images that are drawn. seed: of latents.
     """
     real = protocol.outputs_of_split(train, extractor, protocol.cache_dir())
@@ -37,7 +37,8 @@ def take(model, train, extractor, number, seed):
     nearest, distance = neighbours(real.features, fake.features[np.concatenate([first, order])])
     ends = sheets.latents(2 * PATHS, model.latent_dim, seed)
     path = sheets.interpolate(ends[:PATHS], ends[PATHS:], SHOWN).reshape(-1, model.latent_dim)
-    spread = spread_within_classes(fake) / spread_within_classes(real, np.bincount(fake.logits.argmax(1)))
+    given = scores.Given(real, fake)
+    spread = scores.spread_within_classes(given) if scores.LOGITS in given.known else np.nan
     facts = {
         "seed": seed,
         "drawn": number,
@@ -58,7 +59,7 @@ def take(model, train, extractor, number, seed):
     }
 
 
-def realism(real, fake, k=protocol.PRECISION_NEIGHBOURS):
+def realism(real, fake, k=scores.PRECISION_NEIGHBOURS):
     """Realism of each fake: the largest of (radius of a real image's ball / the fake's distance to that image), float [m].
 
     A ball reaches to the k-th nearest real image. Half of the balls, the wide ones, are left out, as in the paper: they lie
@@ -80,25 +81,3 @@ def neighbours(real, fake):
     """(index int [m] of the nearest row of `real`, distance [m]) for every row of `fake`."""
     distance, index = neighbors.NearestNeighbors(n_neighbors=1, algorithm="brute").fit(real).kneighbors(fake)
     return index[:, 0], distance[:, 0]
-
-
-def spread_within_classes(outputs, counts=None):
-    """Root of the mean squared distance between two images of one class, which the extractor tells, in its features.
-
-    Args:
-        outputs: `protocol.Outputs`. counts: images of each class, int [K], by which classes are weighed; default: its own.
-
-    Returns:
-        A float; NaN without a class of two images.
-    """
-    labels = outputs.logits.argmax(axis=1)
-    counts = np.bincount(labels) if counts is None else counts
-    counts = np.where(counts > 1, counts, 0)  # one image alone has no distance
-    total, weight = 0.0, 0
-    for label in np.flatnonzero(counts):
-        members = outputs.features[labels == label].astype(np.float64)
-        if len(members) > 1:
-            # The mean squared distance of two different members is twice their variance.
-            total += counts[label] * 2.0 * members.var(axis=0, ddof=1).sum()
-            weight += counts[label]
-    return float(np.sqrt(total / weight)) if weight else float("nan")

@@ -254,7 +254,9 @@ def load_run(model_dir, ema=True, best=False, replica_batch=100):
     facts = {
         "flags": {name: value for name, value in vars(settings).items() if name not in PLACES},
         "weights": weights[averaged] + (", batch-norm statistics measured anew" if ema else ""),
+        "ema": ema,
         "checkpoint": "best" if best else "newest",
+        "checkpoint_name": f"ckpt-{model.images_seen}",
         "images_seen": model.images_seen,
     }
     encode = None
