@@ -110,7 +110,7 @@ def warm_up(version, **model_spec):
         (lambda version: without(version, "saved_model.pb"), "SavedModel file does not exist"),
         (lambda version: without(version, "variables/variables.index"), "not a valid checkpoint"),
         (lambda version: cut(version, "saved_model.pb", 5000), "saved_model.pb"),
-        (lambda version: cut(version, "variables/variables.data*", 20), ""),
+        (lambda version: cut(version, "variables/variables.data*", 20), "Read less bytes"),
         (lambda version: warm_up(version, signature_name="none"), "no signature 'none'"),
     ],
     ids=["no graph", "no variables", "half a graph", "half of the variables", "a warm-up request that fails"],

@@ -136,7 +136,7 @@ def columns(signature, value):
         bad("toy/versions/9:predict", status=404, text="model toy has no such version", json=rows(1)),
         bad("toy/versions/99999999999999999999:predict", text="Malformed request", json=rows(1)),
         bad("pinned/labels/new:predict", text="model pinned has no version label 'new'", json=rows(1)),
-        bad(text="no signature 'x': expected decode, half, moments", json=rows(1) | {"signature_name": "x"}),
+        bad(text="no signature 'x': expected one of decode, half, moments", json=rows(1) | {"signature_name": "x"}),
         bad(text="no signature '[7]'", json=rows(1) | {"signature_name": [7]}),
         bad(text="exactly the inputs label, seed", json={"instances": [{"seed": 1}]}),
         bad(text="exactly the inputs label, seed", json={"instances": [{"seed": 1, "label": 1, "colour": 1}]}),

@@ -13,7 +13,7 @@ from tfvae.endpoint.statuses import ServingError
 
 
 def read(document, **types):
-    """(arrays, as_rows) of a document, given as Python values or as JSON text, for inputs of these types."""
+    """{name: array} of a document, given as Python values or as JSON text, for inputs of these types."""
     document = json.loads(document) if isinstance(document, str) else document
     inputs = {
         name: meta_graph_pb2.TensorInfo(dtype=types_pb2.DataType.Value(f"DT_{kind}")) for name, kind in types.items()
@@ -22,32 +22,30 @@ def read(document, **types):
 
 
 def test_rows_of_one_input_may_be_plain_values_and_of_several_are_objects():
-    arrays, as_rows = read({"instances": [[1, 2], [3, 4]]}, x="FLOAT")
-    assert as_rows
+    arrays = read({"instances": [[1, 2], [3, 4]]}, x="FLOAT")
     assert arrays["x"].dtype == np.float32
     np.testing.assert_array_equal(arrays["x"], [[1, 2], [3, 4]])
-    arrays, _ = read({"instances": [{"x": 1, "y": [1.5]}, {"y": [2], "x": -7}]}, x="INT64", y="DOUBLE")
+    arrays = read({"instances": [{"x": 1, "y": [1.5]}, {"y": [2], "x": -7}]}, x="INT64", y="DOUBLE")
     np.testing.assert_array_equal(arrays["x"], np.array([1, -7], np.int64))
     np.testing.assert_array_equal(arrays["y"], np.array([[1.5], [2.0]]))
 
 
 def test_columns_of_one_input_may_be_a_plain_list_and_of_several_are_an_object():
-    arrays, as_rows = read({"inputs": [[[1, 2, 255]]]}, x="UINT8")
-    assert not as_rows
+    arrays = read({"inputs": [[[1, 2, 255]]]}, x="UINT8")
     assert arrays["x"].dtype == np.uint8
     np.testing.assert_array_equal(arrays["x"], [[[1, 2, 255]]])
-    arrays, _ = read({"inputs": {"x": [7], "y": ["ü"], "other": 1}}, x="INT32", y="STRING")
+    arrays = read({"inputs": {"x": [7], "y": ["ü"], "other": 1}}, x="INT32", y="STRING")
     assert arrays["x"].dtype == np.int32
     assert arrays["y"].tolist() == ["ü".encode()]
 
 
 def test_bytes_come_as_base64():
     document = {"instances": [{"b64": "AP8="}, {"b64": ""}, "a"]}
-    assert read(document, image_bytes="STRING")[0]["image_bytes"].tolist() == [b"\x00\xff", b"", b"a"]
+    assert read(document, image_bytes="STRING")["image_bytes"].tolist() == [b"\x00\xff", b"", b"a"]
 
 
 def test_floats_may_be_infinite_and_integers_are_read_exactly():
-    arrays, _ = read('{"inputs": {"x": [Infinity, -Infinity, NaN], "y": [9007199254740993]}}', x="FLOAT", y="INT64")
+    arrays = read('{"inputs": {"x": [Infinity, -Infinity, NaN], "y": [9007199254740993]}}', x="FLOAT", y="INT64")
     np.testing.assert_array_equal(arrays["x"], np.array([np.inf, -np.inf, np.nan], np.float32))
     assert arrays["y"].tolist() == [9007199254740993]
 
@@ -136,7 +134,7 @@ def test_an_output_without_a_json_form_is_an_error():
 
 def test_empty_dimensions_survive_the_way_out_and_in():
     assert json.loads(tensors.to_json({"y": np.zeros([2, 0, 3])}, as_rows=False)) == {"outputs": [[], []]}
-    assert read({"inputs": [[], []]}, y="FLOAT")[0]["y"].shape == (2, 0)
+    assert read({"inputs": [[], []]}, y="FLOAT")["y"].shape == (2, 0)
 
 
 @pytest.mark.parametrize(

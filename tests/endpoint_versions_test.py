@@ -96,7 +96,7 @@ def test_a_new_version_takes_over_and_the_old_one_is_closed_after_its_last_reque
 @pytest.mark.parametrize(
     ("raised", "code"), [(ServingError("DATA_LOSS", "it is bad"), "DATA_LOSS"), (KeyError("it is bad"), "INTERNAL")]
 )
-def test_a_bad_version_leaves_the_good_one_and_its_error_is_in_the_status(served, raised, code, capsys):
+def test_a_bad_version_leaves_the_good_one_and_its_error_is_in_the_status(served, raised, code):
     served.put(1)
     versions = served.versions()
     versions.poll()
@@ -108,7 +108,6 @@ def test_a_bad_version_leaves_the_good_one_and_its_error_is_in_the_status(served
     version = versions.find(model_spec("gan", 2))[2]
     assert version.state == "END" and version.error.code == code and "it is bad" in version.error.message
     assert served.said[-1].startswith(f"gan version 2: not loaded, {code}: ")
-    assert ("Traceback" in capsys.readouterr().err) == (code == "INTERNAL")
 
 
 def test_a_bad_version_is_tried_again_a_while_later(served, monkeypatch):
@@ -230,5 +229,6 @@ def test_no_request_is_lost_or_given_a_closed_version_while_versions_change(serv
     versions.poll()
     assert not wrong
     assert [loaded.closed for loaded in served.loaded] == [1] * 10 + [0]
-    versions.close()
+    versions.models = {}
+    versions.poll()
     assert all(loaded.closed == 1 for loaded in served.loaded)

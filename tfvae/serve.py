@@ -10,6 +10,7 @@ process with the same API, batching and versions, on this machine's loopback add
 import os
 import pathlib
 import shutil
+import socket
 
 from absl import flags
 
@@ -141,12 +142,28 @@ def run_stand_in():
     print(f"stand-in for TF Serving{why}: for development and tests", flush=True)
     try:
         options = stand_in_options()
+        for flag in (REST_API_PORT, PORT):
+            check_port(flag)
         from tfvae.endpoint import server  # and TensorFlow with it
     except ImportError as error:
         raise config.UserError(
             f"{error}: serving needs more packages. Install them: pip install 'tfvae[serving]'."
         ) from error
     server.serve(options)
+
+
+def check_port(flag):
+    """Raises: UserError: the port that a flag names cannot be opened. The servers' own message would be less clear."""
+    try:
+        address = socket.getaddrinfo(HOST.value, flag.value, type=socket.SOCK_STREAM)[0]
+        with socket.socket(*address[:3]) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address[4])
+    except OSError as error:
+        raise config.UserError(
+            f"--{flag.name}={flag.value} on {HOST.value} cannot be opened ({error.strerror or error}): give another "
+            f"--{flag.name} or --host, or stop the process that has it."
+        ) from error
 
 
 def stand_in_options():

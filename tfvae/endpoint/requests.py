@@ -25,7 +25,7 @@ class Requests:
 
     def __init__(self, versions, options):
         self._versions, self._options, self.running = versions, options, set()
-        self._threads = concurrent.futures.ThreadPoolExecutor(options.max_concurrent_requests)
+        self.threads = concurrent.futures.ThreadPoolExecutor(options.max_concurrent_requests)
         metrics.RUNNING.set_function(lambda: len(self.running))
 
     async def predict_json(self, spec, body):
@@ -37,8 +37,8 @@ class Requests:
                 name = str(document.get("signature_name") or DEFAULT_SIGNATURE)
             except (ValueError, RecursionError, AttributeError) as error:
                 raise invalid(f"the body is no JSON object: {error}") from error
-            arrays, as_rows = tensors.from_json(document, servable.signature(name).inputs)
-            return tensors.to_json(servable.run(name, arrays, self._options.max_rows), as_rows)
+            arrays = tensors.from_json(document, servable.inputs(name))
+            return tensors.to_json(servable.run(name, arrays, self._options.max_rows), "instances" in document)
 
         return await self._run("REST", spec, answer)
 
@@ -50,7 +50,8 @@ class Requests:
                 raise ServingError("UNIMPLEMENTED", "the stand-in for TF Serving has no output_filter: leave it out")
             spec = model_spec(request.model_spec.name, number)
             spec.signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            outputs = servable.run(spec.signature_name, tensors.from_protos(request.inputs), self._options.max_rows)
+            arrays = tensors.from_protos(request.inputs)
+            outputs = servable.run(spec.signature_name, arrays, self._options.max_rows)
             return predict_pb2.PredictResponse(model_spec=spec, outputs=tensors.to_protos(outputs))
 
         return await self._run("GRPC", request.model_spec, answer)
@@ -65,29 +66,23 @@ class Requests:
         started, code = time.perf_counter(), "UNKNOWN"
         model = spec.name if spec.name in self._versions.models else ""  # or anybody could fill the metrics with names
         try:
-            result = await self._in_thread(work)
+            if len(self.running) >= self._options.max_concurrent_requests:
+                raise ServingError("RESOURCE_EXHAUSTED", f"--max_concurrent_requests={len(self.running)}: try again")
+            running = asyncio.get_running_loop().run_in_executor(self.threads, work)
+            self.running.add(running)
+            running.add_done_callback(self.running.discard)
+            result = await asyncio.wait_for(asyncio.shield(running), self._options.timeout_seconds)
             code = "OK"
             metrics.LATENCY.labels(model, "predict", entrypoint).observe((time.perf_counter() - started) * 1e6)
             return result
+        except asyncio.TimeoutError as error:
+            code = "DEADLINE_EXCEEDED"
+            raise ServingError(code, f"no answer within --timeout_seconds={self._options.timeout_seconds:g}") from error
         except ServingError as error:
             code = error.code
             raise
         finally:
             metrics.REQUESTS.labels(model, code).inc()
-
-    async def _in_thread(self, work):
-        if len(self.running) >= self._options.max_concurrent_requests:
-            raise ServingError(
-                "RESOURCE_EXHAUSTED", f"--max_concurrent_requests={len(self.running)} run now: try again"
-            )
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        self.running.add(running)
-        running.add_done_callback(self.running.discard)
-        try:
-            return await asyncio.wait_for(asyncio.shield(running), self._options.timeout_seconds)
-        except asyncio.TimeoutError as error:
-            message = f"no answer within --timeout_seconds={self._options.timeout_seconds:g}"
-            raise ServingError("DEADLINE_EXCEEDED", message) from error
 
     async def metadata(self, spec, fields=("signature_def",)):
         """A GetModelMetadataResponse. spec: ModelSpec."""
@@ -107,10 +102,6 @@ class Requests:
             error = version.error or ServingError("OK", "")
             status.error_code, status.error_message = CODE_NUMBERS[error.code], error.message
         return response
-
-    def close(self):
-        """Waits for what runs."""
-        self._threads.shutdown()
 
 
 def model_spec(name, version=None, label=None):

@@ -1,5 +1,6 @@
 """TF Serving's REST API on aiohttp: paths, status codes and bodies."""
 
+import functools
 import traceback
 
 import prometheus_client
@@ -12,6 +13,10 @@ from tfvae.endpoint.statuses import HTTP_STATUS, ServingError
 
 _MODEL = "/v1/models/{name:[^/:]+}"
 _CHOICES = ("", r"/versions/{version:\d{1,18}}", "/labels/{label:[^/:]+}")
+# A proto as JSON's values, with all its fields.
+_plain = functools.partial(
+    json_format.MessageToDict, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+)
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -70,10 +75,3 @@ async def _errors_as_json(request, handler):
         traceback.print_exc()
         code, message = 500, "internal error: the stand-in's log has more"
     return web.json_response({"error": " ".join(message.split())}, status=code)
-
-
-def _plain(message):
-    """A proto as JSON's values, with all its fields."""
-    return json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )

@@ -37,15 +37,13 @@ class Servable:
         # The remapper fails on BigGAN's discriminator, prints so, and leaves the graph as it was.
         options.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
         self._session = tf.compat.v1.Session(graph=graph, config=options)
+        self.close = self._session.close  # frees variables and batch threads; no request may run
         with contextlib.ExitStack() as on_error, _errors_as_statuses():
             on_error.callback(self.close)
             meta_graph = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(path))
-            for function in meta_graph.graph_def.library.function:
-                if function.attr["_XlaMustCompile"].b:  # TF Serving would load it, and fail at every request
-                    name = function.signature.name
-                    raise ServingError(
-                        "FAILED_PRECONDITION", f"function {name} asks for XLA: export it without jit_compile"
-                    )
+            if any(function.attr["_XlaMustCompile"].b for function in meta_graph.graph_def.library.function):
+                # TF Serving would load it, and fail at every request.
+                raise ServingError("FAILED_PRECONDITION", "it asks for XLA: export it without jit_compile")
             self.signatures = dict(meta_graph.signature_def)
             graph_def = graph.as_graph_def()
             takers = [name for name, signature in self.signatures.items() if signature.inputs]
@@ -83,33 +81,26 @@ class Servable:
             results = batched(body)(*placeholders)
         return self._session.make_callable(list(results), feed_list=placeholders)
 
-    def signature(self, name):
-        """The SignatureDef of a name. Raises: ServingError: there is none that takes inputs."""
+    def inputs(self, name):
+        """{input: TensorInfo} of a signature. Raises: ServingError: there is none of that name that takes inputs."""
         if name not in self._calls:
-            raise ServingError(
-                "FAILED_PRECONDITION", f"no signature {name!r}: expected {', '.join(sorted(self._calls))}"
-            )
-        return self.signatures[name]
+            names = ", ".join(sorted(self._calls))
+            raise ServingError("FAILED_PRECONDITION", f"no signature {name!r}: expected one of {names}")
+        return self.signatures[name].inputs
 
     def run(self, name, arrays, most_rows):
-        """One request, from any thread.
+        """One request, from any thread: {output: array}. Raises: ServingError.
 
         Args:
             name: of a signature. arrays: {input: array}. most_rows: of a request.
-
-        Returns:
-            {output: array}.
-
-        Raises:
-            ServingError: what is wrong with the request, or went wrong in the model.
         """
-        signature = self.signature(name)
+        inputs = self.inputs(name)
         # One request that does not fit would fail all those that share its batch.
-        if set(arrays) != set(signature.inputs):
-            names = [", ".join(sorted(names)) for names in (signature.inputs, arrays)]
-            raise invalid(f"expected exactly the inputs {names[0]}, found {names[1] or 'none'}")
+        if set(arrays) != set(inputs):
+            expected, found = (", ".join(sorted(names)) for names in (inputs, arrays))
+            raise invalid(f"expected exactly the inputs {expected}, found {found or 'none'}")
         for alias, array in arrays.items():
-            info, found = signature.inputs[alias], tf.as_dtype(array.dtype)
+            info, found = inputs[alias], tf.as_dtype(array.dtype)
             dtype, shape = tf.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)
             if found != dtype or not shape.is_compatible_with(array.shape):
                 raise invalid(f"input {alias}: expected {dtype.name} {shape}, found {found.name} {array.shape}")
@@ -117,7 +108,7 @@ class Servable:
                 raise invalid(f"input {alias}: expected at most {most_rows} rows per request, found {len(array)}")
         with _errors_as_statuses():
             results = self._calls[name](*(array for _, array in sorted(arrays.items())))
-        return dict(zip(sorted(signature.outputs), results))
+        return dict(zip(sorted(self.signatures[name].outputs), results))
 
     def _warm_up(self, file):
         """Runs the requests in a file, if it is there; one that fails fails the version, as in TF Serving."""
@@ -126,10 +117,6 @@ class Servable:
                 request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
                 name = request.model_spec.signature_name or DEFAULT_SIGNATURE
                 self.run(name, tensors.from_protos(request.inputs), self._batching["max_batch_size"])
-
-    def close(self):
-        """Frees the session, with its variables and batch threads; no request may run."""
-        self._session.close()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import socket
 import threading
 import time
 import traceback
@@ -20,11 +19,16 @@ POLL_SECONDS = 1.0
 
 
 def serve(options):
-    """Serves until SIGTERM or SIGINT, then finishes the requests that run. Raises: UserError: a port cannot be had."""
+    """Serves until SIGTERM or SIGINT, then finishes the requests that run. options: a `settings.Options`."""
     say = functools.partial(print, flush=True)
-    listener = listen(options.host, options.rest_api_port, "rest_api_port")
-    application = make_application(options, say)
-    web.run_app(application, sock=listener, shutdown_timeout=options.timeout_seconds, access_log=None, print=None)
+    web.run_app(
+        make_application(options, say),
+        host=options.host,
+        port=options.rest_api_port,
+        shutdown_timeout=options.timeout_seconds,
+        access_log=None,
+        print=None,
+    )
     say("Stopped.")
 
 
@@ -32,13 +36,9 @@ def make_application(options, say):
     """The whole endpoint: REST's application, whose start and end are also gRPC's and the models'.
 
     Args:
-        say: what to do with a line for the operator.
-
-    Raises:
-        UserError: gRPC's port cannot be had.
+        options: a `settings.Options`. say: what to do with a line for the operator.
     """
     tf.get_logger().setLevel("ERROR")
-    listen(options.host, options.port, "port").close()  # gRPC opens its own; this one only asks whether it can
     address = f"[{options.host}]" if ":" in options.host else options.host
     versions = Versions(options.models, functools.partial(Servable, batching=options.batching), say)
     requests = Requests(versions, options)
@@ -48,7 +48,8 @@ def make_application(options, say):
         follower.start()
         yield
         versions.stopping.set()
-        for wait in (follower.join, requests.close, versions.close):
+        versions.models = {}  # so that the last round releases all
+        for wait in (follower.join, requests.threads.shutdown, versions.poll):
             await asyncio.to_thread(wait)
 
     async def run_grpc(application):
@@ -67,18 +68,6 @@ def make_application(options, say):
     application.cleanup_ctx.extend([run_models, run_grpc])
     application.on_shutdown.append(say_stopping)
     return application
-
-
-def listen(host, port, flag):
-    """A listening socket. flag: for the message. Raises: UserError."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (")[0]
-        raise UserError(
-            f"--{flag}={port} on {host} cannot be opened ({reason}): give another --{flag} or --host, or stop the process that "
-            "has it."
-        ) from error
 
 
 def _follow(options, versions, say):

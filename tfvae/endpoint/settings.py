@@ -34,24 +34,18 @@ def one_model(name, base_path):
 
 
 def read_models(file):
-    """{name: ModelConfig} of a models.config.
-
-    Raises:
-        UserError: the file is not one that TF Serving would take.
-    """
+    """{name: ModelConfig} of a models.config. Raises: UserError: TF Serving would not take it."""
     server = model_server_config_pb2.ModelServerConfig()
     _read(file, "--model_config_file", server)
     models = {}
     for config in server.model_config_list.config:
-        where = f"--model_config_file={file}, model {config.name!r}"
-        if not config.name or config.name in models:
-            raise UserError(f"{where}: expected a name, and each name once.")
         old_form = config.model_type == model_server_config_pb2.TENSORFLOW and not config.model_platform
-        if config.model_platform != "tensorflow" and not old_form:
-            raise UserError(f"{where}: model_platform is {config.model_platform!r}, expected 'tensorflow'.")
-        if not os.path.isabs(config.base_path):
-            # TF Serving's rule, so that a file that works here works there.
-            raise UserError(f"{where}: base_path {config.base_path!r} is not absolute: expected a path from the root.")
+        known = config.model_platform == "tensorflow" or old_form
+        if not config.name or config.name in models or not known or not os.path.isabs(config.base_path):
+            raise UserError(
+                f"--model_config_file={file}, model {config.name!r}: expected a name that no other model has, model_platform: "
+                "'tensorflow', and a base_path that begins with /."
+            )
         models[config.name] = config
     if not models:
         raise UserError(f"--model_config_file={file} names no model: expected model_config_list {{ config {{ … }} }}.")
@@ -68,16 +62,15 @@ def wanted_versions(config, found):
     return newest_first[: max(policy.latest.num_versions, 1)]
 
 
-# How requests are merged: TF Serving's names, which are also the arguments of `tf.nondifferentiable_batch_function`. Rows of a
-# batch and of one request; wait for more rows; waiting batches, beyond which requests are refused; batches that run at once;
-# sizes to which batches are padded. These suit a CPU: a batch waits for nothing but a free thread, and while one runs, the next
-# collects. On two cores one thread gave 1.4 times the pictures per second of two, because its batches were larger.
+# How requests are merged: TF Serving's names, which are also the arguments of `tf.nondifferentiable_batch_function`. For a CPU:
+# a batch waits for nothing but a free thread, and while one runs, the next collects. On two cores one thread gave 1.4 times
+# the pictures per second of two, because its batches were larger.
 DEFAULT_BATCHING = {
-    "max_batch_size": 32,
-    "batch_timeout_micros": 0,
-    "max_enqueued_batches": 128,
-    "num_batch_threads": max(1, len(os.sched_getaffinity(0)) // 2),
-    "allowed_batch_sizes": None,
+    "max_batch_size": 32,  # rows of a batch, and of one request
+    "batch_timeout_micros": 0,  # how long a batch waits for more rows
+    "max_enqueued_batches": 128,  # beyond which requests are refused
+    "num_batch_threads": max(1, len(os.sched_getaffinity(0)) // 2),  # batches that run at once
+    "allowed_batch_sizes": None,  # to which batches are padded, the last being max_batch_size; None: no padding
 }
 
 # TF Serving's session_bundle_config.proto, in so far as the stand-in follows it; the tensorflow-serving-api package has no class
@@ -98,28 +91,23 @@ message_type {
 
 
 def read_batching(file):
-    """The batching parameters in a file, a dict like `DEFAULT_BATCHING`, from which it takes what the file leaves out.
-
-    Raises:
-        UserError: not such a file, or one with values that no server takes or fields that the stand-in does not follow.
-    """
-    pool, proto = (
-        descriptor_pool.DescriptorPool(),
-        text_format.Parse(_BATCHING_PROTO, descriptor_pb2.FileDescriptorProto()),
-    )
-    pool.AddSerializedFile(proto.SerializeToString())
+    """`DEFAULT_BATCHING` with the parameters of a file in their places. Raises: UserError: bad values or unknown fields."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(text_format.Parse(_BATCHING_PROTO, descriptor_pb2.FileDescriptorProto()).SerializeToString())
     message = message_factory.GetMessageClass(pool.FindMessageTypeByName("BatchingParameters"))()
     _read(file, "--batching_parameters_file", message)
-    sizes, where = list(message.allowed_batch_sizes), f"--batching_parameters_file={file}"
     integers = {field.name: value.value for field, value in message.ListFields() if field.message_type}
-    for name, value in integers.items():
-        least = 0 if name == "batch_timeout_micros" else 1
-        if value < least:
-            raise UserError(f"{where}: {name} is {value}, expected {least} or more.")
-    batching = DEFAULT_BATCHING | integers | {"allowed_batch_sizes": sizes or None}
-    most = batching["max_batch_size"]
-    if sizes and (sizes != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != most):
-        raise UserError(f"{where}: allowed_batch_sizes are {sizes}, expected to increase up to max_batch_size, {most}.")
+    batching, sizes = DEFAULT_BATCHING | integers, list(message.allowed_batch_sizes)
+    wrong = [name for name, value in integers.items() if value < (0 if name == "batch_timeout_micros" else 1)]
+    if sizes:
+        batching["allowed_batch_sizes"] = sizes
+        if sizes != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != batching["max_batch_size"]:
+            wrong.append("allowed_batch_sizes")
+    if wrong:
+        raise UserError(
+            f"--batching_parameters_file={file}: {', '.join(wrong)}: expected 1 or more, 0 or more for batch_timeout_micros, "
+            "and allowed_batch_sizes that rise to max_batch_size."
+        )
     return batching
 
 

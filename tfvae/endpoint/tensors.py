@@ -24,14 +24,11 @@ _MOST_ELEMENTS = 1 << 26
 
 
 def from_json(document, inputs):
-    """A REST request's tensors: ({input: array}, whether they came as rows).
+    """A REST request's tensors, {name: array}. Raises: ServingError.
 
     Args:
         document: the body as Python values, a dict with `instances` (rows) or `inputs` (columns). inputs: {name:
             TensorInfo} of the signature.
-
-    Raises:
-        ServingError.
     """
     names, as_rows = sorted(inputs), "instances" in document
     if as_rows == ("inputs" in document):
@@ -49,7 +46,7 @@ def from_json(document, inputs):
             columns = {names[0]: columns}
         if not _is_named(columns) or not set(names) <= set(columns):  # other keys pass, as in TF Serving
             raise invalid(f"expected 'inputs' to be an object with the inputs {', '.join(names)}")
-    return {name: _from_lists(name, columns[name], tf.as_dtype(inputs[name].dtype)) for name in names}, as_rows
+    return {name: _from_lists(name, columns[name], tf.as_dtype(inputs[name].dtype)) for name in names}
 
 
 def _is_named(value):
@@ -80,13 +77,10 @@ def _to_bytes(value):
 
 
 def to_json(outputs, as_rows):
-    """A REST answer's text.
+    """A REST answer's text. Raises: ServingError: an output has no form in JSON.
 
     Args:
         outputs: {output: array [B, ...]}. as_rows: `predictions`, one element per row; else `outputs`, one list per output.
-
-    Raises:
-        ServingError: an output has no form in JSON.
     """
     columns = {name: _to_lists(name, array) for name, array in sorted(outputs.items())}
     if len(columns) == 1:
@@ -133,8 +127,7 @@ def to_protos(arrays):
     protos = {}
     for name, array in arrays.items():
         protos[name] = tf.make_tensor_proto(array)
-        field, _ = _KINDS.get(tf.as_dtype(array.dtype), ("", None))
-        if field:
+        if kind := _KINDS.get(tf.as_dtype(array.dtype)):
             protos[name].ClearField("tensor_content")
-            getattr(protos[name], field)[:] = array.ravel().tolist()
+            getattr(protos[name], kind[0])[:] = array.ravel().tolist()
     return protos

@@ -7,7 +7,6 @@ import pathlib
 import re
 import threading
 import time
-import traceback
 
 from tfvae.endpoint.settings import wanted_versions
 from tfvae.endpoint.statuses import ServingError, invalid
@@ -17,18 +16,13 @@ RETRY_SECONDS = 10.0  # until a version that failed to load is tried again, for 
 
 @dataclasses.dataclass
 class Version:
-    """A version and what became of it.
+    """A version and what became of it."""
 
-    Args:
-        state: LOADING, AVAILABLE, UNLOADING or END. error: the `ServingError` that kept it from loading. tried: when it was
-            loaded, seconds. servable: what serves it, while it does. requests: how many use it now.
-    """
-
-    state: str = "LOADING"
+    state: str = "LOADING"  # then AVAILABLE, UNLOADING and END, or END at once, because of
     error: ServingError | None = None
-    tried: float = dataclasses.field(default_factory=time.monotonic)
-    servable: object = None
-    requests: int = 0
+    tried: float = dataclasses.field(default_factory=time.monotonic)  # when it was loaded, seconds
+    servable: object = None  # what serves it, while it does
+    requests: int = 0  # how many use it now
 
 
 class Versions:
@@ -46,15 +40,9 @@ class Versions:
         self._lock = threading.RLock()
         self._said = {}  # {model: the last line about it}
 
-    # For requests.
-
     @contextlib.contextmanager
     def borrow(self, spec):
-        """(number of the version, `Servable`) that a ModelSpec asks for, which stays while the context lasts.
-
-        Raises:
-            ServingError: there is none.
-        """
+        """(number, `Servable`) of the version that a ModelSpec means, which stays until the end. Raises: ServingError."""
         with self._lock:
             available = [(n, version) for n, version in self.find(spec).items() if version.state == "AVAILABLE"]
             if not available:
@@ -68,11 +56,7 @@ class Versions:
                 version.requests -= 1
 
     def find(self, spec):
-        """{number: Version}, newest first, of the version that a ModelSpec names by number or by label, or of all.
-
-        Raises:
-            ServingError: there is none.
-        """
+        """{number: Version}, newest first: what a ModelSpec names by number or by label, or all. Raises: ServingError."""
         if not spec.name:
             raise invalid("the model's name is missing")
         choice, number = spec.WhichOneof("version_choice"), spec.version.value
@@ -88,10 +72,8 @@ class Versions:
             raise ServingError("NOT_FOUND", f"model {spec.name} has no such version")
         return found
 
-    # For the one thread that follows the folders.
-
     def poll(self):
-        """Loads what the folders have new, then releases what is no longer wanted: one round."""
+        """Loads what the folders have new, then releases what is no longer wanted: one round, by one thread at a time."""
         for name in self.models | self._versions:
             wanted, versions = self._wanted(name), self._versions.setdefault(name, {})
             if wanted is None:
@@ -138,11 +120,8 @@ class Versions:
             self._versions[name][number] = version
         try:
             version.servable = self._load(path)
-        except ServingError as error:
-            version.error = error
         except Exception as error:  # whatever it is, it must not take the other versions with it
-            traceback.print_exc()
-            version.error = ServingError("INTERNAL", error)
+            version.error = error if isinstance(error, ServingError) else ServingError("INTERNAL", repr(error))
         version.state = "END" if version.error else "AVAILABLE"
         result = f"not loaded, {version.error.code}: {version.error}" if version.error else "AVAILABLE"
         self._tell(name, f"{name} version {number}: {result}")
@@ -152,11 +131,6 @@ class Versions:
         if self._said.get(name) != line:
             self._said[name] = line
             self._say(line)
-
-    def close(self):
-        """Releases everything; no request may run."""
-        self.models = {}
-        self.poll()
 
 
 def folders(base_path):
