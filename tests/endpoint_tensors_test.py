@@ -72,7 +72,7 @@ def test_floats_may_be_infinite_and_integers_are_read_exactly():
         ({"instances": [{"b64": 1}]}, {"x": "STRING"}, "input x: a value is no string"),
         ({"inputs": [{"b65": "AA=="}]}, {"x": "STRING"}, "input x: a value is no string"),
         ({"instances": ["\ud800"]}, {"x": "STRING"}, "input x: a value is no string"),
-        ({"instances": [0.5]}, {"x": "HALF"}, "expected values of float16, found 0.5"),
+        ({"instances": [0.5]}, {"x": "HALF"}, "input x is float16, which has no form in JSON"),
         ({"instances": [[1, 2], [3]]}, {"x": "INT64"}, "found lists of different lengths"),
         ({"instances": [[[1], [2]], [[3, 4]]]}, {"x": "INT64"}, "found lists of different lengths"),
         ({"instances": [[1, [2]]]}, {"x": "INT64"}, "found lists of different lengths"),

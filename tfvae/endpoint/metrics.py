@@ -4,7 +4,6 @@ from prometheus_client import Gauge, Histogram, disable_created_metrics
 
 disable_created_metrics()
 
-PATH = "/monitoring/prometheus/metrics"
 # Gauges, because the library appends _total to a counter's name, which TF Serving's names lack.
 REQUESTS = Gauge(":tensorflow:serving:request_count", "Requests answered.", ["model_name", "status"])
 BATCHES = Gauge(":tensorflow:serving:batching_session:wrapped_run_count", "Batches that were run, warm-up included.")

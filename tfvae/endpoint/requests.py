@@ -67,7 +67,7 @@ class Requests:
         model = spec.name if spec.name in self._versions.models else ""  # or anybody could fill the metrics with names
         try:
             if len(self.running) >= self._options.max_concurrent_requests:
-                raise ServingError("RESOURCE_EXHAUSTED", f"--max_concurrent_requests={len(self.running)}: try again")
+                raise ServingError("RESOURCE_EXHAUSTED", "too many requests run (--max_concurrent_requests): try again")
             running = asyncio.get_running_loop().run_in_executor(self.threads, work)
             self.running.add(running)
             running.add_done_callback(self.running.discard)

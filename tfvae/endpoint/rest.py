@@ -7,7 +7,6 @@ import prometheus_client
 from aiohttp import web
 from google.protobuf import json_format
 
-from tfvae.endpoint import metrics
 from tfvae.endpoint.requests import model_spec
 from tfvae.endpoint.statuses import HTTP_STATUS, ServingError
 
@@ -49,7 +48,7 @@ def make_application(requests, options):
 
     application = web.Application(client_max_size=options.max_body_bytes, middlewares=[_errors_as_json])
     application.on_response_prepare.append(add_headers)
-    application.router.add_get(metrics.PATH, metrics_page)
+    application.router.add_get("/monitoring/prometheus/metrics", metrics_page)
     for choice in _CHOICES:
         application.router.add_post(f"{_MODEL}{choice}:predict", predict)
         application.router.add_get(f"{_MODEL}{choice}/metadata", metadata)

@@ -46,8 +46,8 @@ class Servable:
                 raise ServingError("FAILED_PRECONDITION", "it asks for XLA: export it without jit_compile")
             self.signatures = dict(meta_graph.signature_def)
             graph_def = graph.as_graph_def()
-            takers = [name for name, signature in self.signatures.items() if signature.inputs]
-            self._calls = {name: self._batched(graph, graph_def, self.signatures[name]) for name in takers}
+            asked = [name for name, signature in self.signatures.items() if signature.inputs]
+            self._calls = {name: self._batched(graph, graph_def, self.signatures[name]) for name in asked}
             graph.finalize()
             self._warm_up(path / "assets.extra" / "tf_serving_warmup_requests")
             on_error.pop_all()

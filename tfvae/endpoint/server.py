@@ -44,6 +44,8 @@ def make_application(options, say):
     requests = Requests(versions, options)
 
     async def run_models(application):
+        say(f"REST http://{address}:{options.rest_api_port}/v1/models/{next(iter(options.models))}")
+        say(f"gRPC {address}:{options.port}")
         follower = threading.Thread(target=_follow, args=(options, versions, say), daemon=True)
         follower.start()
         yield
@@ -56,8 +58,6 @@ def make_application(options, say):
         server = rpc.make_server(requests, options.max_body_bytes)
         server.add_insecure_port(f"{address}:{options.port}")
         await server.start()
-        say(f"REST http://{address}:{options.rest_api_port}/v1/models/{next(iter(options.models))}")
-        say(f"gRPC {address}:{options.port}")
         yield
         await server.stop(options.timeout_seconds)
 

@@ -56,10 +56,12 @@ def _is_named(value):
 
 def _from_lists(name, value, dtype):
     """Nested lists as an array; `name` is the input's, for messages. Raises: ServingError."""
+    if dtype not in _KINDS:
+        raise invalid(f"input {name} is {dtype.name}, which has no form in JSON: ask by gRPC")
     # As objects, so that every value keeps its Python type. Lists that differ in length stay lists.
     array = np.array(value, dtype=object)
     items = array.ravel().tolist()
-    if wrong := set(map(type, items)) - _KINDS.get(dtype, ("", set()))[1]:
+    if wrong := set(map(type, items)) - _KINDS[dtype][1]:
         item = next(item for item in items if type(item) in wrong)
         found = "lists of different lengths" if type(item) is list else json.dumps(item)[:100]
         raise invalid(f"input {name}: expected values of {dtype.name}, found {found}")

@@ -18,8 +18,8 @@ RETRY_SECONDS = 10.0  # until a version that failed to load is tried again, for 
 class Version:
     """A version and what became of it."""
 
-    state: str = "LOADING"  # then AVAILABLE, UNLOADING and END, or END at once, because of
-    error: ServingError | None = None
+    state: str = "LOADING"  # later AVAILABLE, UNLOADING, END
+    error: ServingError | None = None  # why it ended without having been available
     tried: float = dataclasses.field(default_factory=time.monotonic)  # when it was loaded, seconds
     servable: object = None  # what serves it, while it does
     requests: int = 0  # how many use it now
@@ -38,16 +38,16 @@ class Versions:
         self.stopping = threading.Event()  # once it is set, nothing more is loaded
         self._versions = {}  # {model: {number: Version}}
         self._lock = threading.RLock()
-        self._said = {}  # {model: the last line about it}
+        self._said = {}  # {model or version: the last line about it}
 
     @contextlib.contextmanager
     def borrow(self, spec):
         """(number, `Servable`) of the version that a ModelSpec means, which stays until the end. Raises: ServingError."""
         with self._lock:
-            available = [(n, version) for n, version in self.find(spec).items() if version.state == "AVAILABLE"]
-            if not available:
+            found = {number: version for number, version in self.find(spec).items() if version.state == "AVAILABLE"}
+            if not found:
                 raise ServingError("NOT_FOUND", f"model {spec.name} has no such version that is AVAILABLE")
-            number, version = available[0]
+            number, version = next(iter(found.items()))
             version.requests += 1
         try:
             yield number, version.servable
@@ -61,7 +61,7 @@ class Versions:
             raise invalid("the model's name is missing")
         choice, number = spec.WhichOneof("version_choice"), spec.version.value
         if choice == "version_label":
-            labels = self.models[spec.name].version_labels if spec.name in self.models else {}
+            labels = getattr(self.models.get(spec.name), "version_labels", {})
             if spec.version_label not in labels:
                 raise invalid(f"model {spec.name} has no version label {spec.version_label!r}")
             number = labels[spec.version_label]
@@ -93,7 +93,7 @@ class Versions:
                     version.servable.close()
                     version.servable, version.state = None, "END"
                     gc.collect()  # a graph is full of cycles, and of the size of its model
-                    self._tell(name, f"{name} version {number}: released")
+                    self._tell(f"{name} version {number}", "released")
 
     def _wanted(self, name):
         """{number: folder} of a model's versions to serve; None: nobody knows, so what is served stays, as in TF Serving."""
@@ -103,11 +103,11 @@ class Versions:
         try:
             found = folders(pathlib.Path(config.base_path))
         except OSError as error:
-            self._tell(name, f"{name}: {config.base_path} cannot be read ({error.strerror or error})")
+            self._tell(name, f"{config.base_path} cannot be read ({error.strerror or error})")
             return None
         wanted = wanted_versions(config, found)
         if not wanted:
-            self._tell(name, f"{name}: no version to serve in {config.base_path} yet")
+            self._tell(name, f"no version to serve in {config.base_path} yet")
         return {number: found[number] for number in wanted}
 
     def _follow(self, name, number, path):
@@ -124,13 +124,13 @@ class Versions:
             version.error = error if isinstance(error, ServingError) else ServingError("INTERNAL", repr(error))
         version.state = "END" if version.error else "AVAILABLE"
         result = f"not loaded, {version.error.code}: {version.error}" if version.error else "AVAILABLE"
-        self._tell(name, f"{name} version {number}: {result}")
+        self._tell(f"{name} version {number}", result)
 
-    def _tell(self, name, line):
-        """Says a line about a model, unless it is the last one that was said: not at every round."""
-        if self._said.get(name) != line:
-            self._said[name] = line
-            self._say(line)
+    def _tell(self, topic, line):
+        """Says a line about a model or a version, unless it was the last one about it: not at every round."""
+        if self._said.get(topic) != line:
+            self._said[topic] = line
+            self._say(f"{topic}: {line}")
 
 
 def folders(base_path):
