@@ -1,8 +1,8 @@
 """How likely images are under a model with an encoder: bounds on their likelihood, rate and distortion.
 
 With y an image of the model's range, z its latent, p(z) = N(0, I), p(y|z) = N(decoder's image, sigma^2 I) and q(z|y) the
-encoder's posterior. The pixels x of 8 bits are dequantised, y = (x + u - 1/2) / 127.5 - 1 with u uniform in [0, 1), so that a density of y
-bounds the probability of x (Theis et al., arXiv 1511.01844, section 3.1).
+encoder's posterior. The pixels x of 8 bits are dequantised, y = (x + u - 1/2) / 127.5 - 1 with u uniform in [0, 1), so that a
+density of y bounds the probability of x (Theis et al., arXiv 1511.01844, section 3.1).
 """
 
 import math
