@@ -15,7 +15,7 @@ from tfvae.data import folder, images, lfw, shapes
 from tfvae.data.errors import DataError
 from tfvae.data.split import Records, Split
 
-__all__ = ["DataError", "Split", "describe", "load"]
+__all__ = ["DataError", "Split", "describe", "load", "prepare"]
 
 # Decoded pixels that are held in memory (twice: as an array and as a tensor); larger splits stream.
 MEMORY_LIMIT_BYTES = 4 * 1024**3
@@ -81,6 +81,13 @@ def describe(dataset, *, data_dir=None, resolution=None):
         resolution = resolution or _NATIVE_RESOLUTIONS.get(dataset) or _square_side(dataset, features["image"].shape)
         class_names = tuple(_label(features).names) if _label(features) else ()
     return Split(dataset, "train", resolution, 0, len(class_names), class_names, images=None, labels=None)
+
+
+def prepare(dataset, data_dir=None):
+    """The folder in which a dataset's files lie, prepared first where needed. Args and raises: as `load`'s."""
+    if dataset.startswith("folder:"):
+        return pathlib.Path(dataset.removeprefix("folder:")).expanduser()
+    return pathlib.Path(_prepare(dataset, data_dir).data_dir)
 
 
 def _label(features):
