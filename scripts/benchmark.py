@@ -11,6 +11,7 @@ Scores: images/s of the extractors (a classifier of CIFAR-10's size; a network o
 Inception's place), and seconds of every score of two sets of 10,000 x 2048 random features.
 """
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -70,38 +71,32 @@ def random_split(number=50_000):
     return Split("random", "train", 32, number, 0, (), pixels, np.zeros(number, np.int32))
 
 
-def step_flops(settings, model, executed):
-    """FLOPs of one train step over the global batch."""
-    from tfvae.networks.layers import flops_per_image
-
-    generator = flops_per_image(model.generator, executed) * settings.batch_size
-    discriminator = flops_per_image(model.discriminator, executed) * settings.batch_size
-    if settings.objective == "vae":
-        return 3 * (generator + discriminator)
-    # A discriminator step: draw, then forward and backward on real and drawn pictures. A generator step: forward and
-    # backward through both, but no gradient for the discriminator's weights.
-    return settings.discriminator_steps * (generator + 6 * discriminator) + 3 * generator + 2 * discriminator
-
-
 def measure_row(architecture, objective, precision, base_channels):
     """One row as a dict: speeds a second, times in seconds, memory in MB."""
     import tensorflow as tf
 
     from tfvae.config import Config
-    from tfvae.training import build
+    from tfvae.networks.layers import flops_per_image
+    from tfvae.training import build, cost
     from tfvae.training import strategy as strategies
 
     split = random_split(2_000)
-    settings = Config(
-        architecture=architecture,
-        objective=objective,
-        precision=precision,
-        base_channels=int(base_channels),
-        batch_size=BATCH_SIZE.value,
-        discriminator_steps=DISCRIMINATOR_STEPS.value,
-        dataset="random",
-        strategy="one",
-    ).resolve(split)
+    # A flag of the GAN's is an error with another objective.
+    known = {f.name: f.metadata["objectives"] for f in dataclasses.fields(Config)}
+    of_gan = {"discriminator_steps": DISCRIMINATOR_STEPS.value} if objective in known["discriminator_steps"] else {}
+    settings = build.resolve(
+        Config(
+            architecture=architecture,
+            objective=objective,
+            precision=precision,
+            base_channels=int(base_channels),
+            batch_size=BATCH_SIZE.value,
+            **of_gan,
+            dataset="random",
+            strategy="one",
+        ),
+        split,
+    )
     strategy = strategies.make_strategy(settings)
     with strategy.scope():
         model = build.make_objective(settings, 0)
@@ -125,7 +120,11 @@ def measure_row(architecture, objective, precision, base_channels):
     peak = convolution_peak(dtype)
     seconds = statistics.median(step() for _ in range(STEPS.value))
     peak = max(peak, convolution_peak(dtype))
-    flops, executed = (step_flops(settings, model, executed) / seconds for executed in (False, True))
+    flops, executed = (
+        cost.step_flops(settings, *(flops_per_image(n, executed) for n in (model.generator, model.discriminator)))
+        / seconds
+        for executed in (False, True)
+    )
     return {
         "architecture": architecture,
         "objective": objective,
@@ -162,10 +161,11 @@ def measure_extractors(folder):
     import keras
     import numpy as np
 
+    from tfvae.data import datasets
     from tfvae.scoring import classifier, extractors
 
     images = random_split(10_000).images
-    network = classifier.make_network(32, 10, classifier.RECIPES["cifar10"].base_channels)
+    network = classifier.make_network(32, 10, datasets.record("cifar10").recipe.base_channels)
     facts = {"dataset": "random", "resolution": 32, "class_names": ["a class"] * 10, "accuracy": None}
     classifier.save(classifier.make_extractor(network), facts, folder / "classifier")
     whole = keras.applications.InceptionV3(weights=None, classes=1008, classifier_activation=None)
@@ -173,8 +173,8 @@ def measure_extractors(folder):
     keras.Model(whole.input, outputs).export(str(folder / "inception"), verbose=False)
     result = {}
     for extractor, number in (
-        (extractors.load_classifier(folder / "classifier"), len(images)),
-        (extractors.load_inception(folder / "inception"), 500),
+        (extractors.load(classifier_dir=folder / "classifier"), len(images)),
+        (extractors.load(inception_dir=folder / "inception"), 500),
     ):
         extractor(images[:100])
         peak = convolution_peak("float32")
@@ -183,9 +183,9 @@ def measure_extractors(folder):
         seconds = time.perf_counter() - start
         peak = max(peak, convolution_peak("float32"))
         row = {"images": number, "seconds": seconds, "images_per_second": number / seconds}
-        if extractor.kind == "inception":
+        if extractor.kind.name == "inception":
             row["share_of_peak"] = INCEPTION_FLOPS * number / seconds / peak
-        result[extractor.kind] = row
+        result[extractor.kind.name] = row
     return result
 
 
@@ -202,7 +202,6 @@ def measure_metrics(number=10_000, width=2048):
     for name, compute in (
         ("inception_score", lambda: distances.inception_score(logits)),
         ("frechet_distance", lambda: distances.frechet_distance(real, fake)),
-        ("frechet_distance_fast", lambda: distances.frechet_distance_fast(real, fake)),
         ("kernel_distance", lambda: distances.kernel_distance(real, fake)),
         ("precision_recall", lambda: neighbours.precision_recall(real, fake)),
         ("density_coverage", lambda: neighbours.density_coverage(real, fake)),

@@ -1,6 +1,8 @@
 """Two logical CPUs for every test, so that replicas can be tested on any machine; small helpers."""
 
+import importlib
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -8,8 +10,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 
 from tfvae.config import Config
+from tfvae.publishing import publish
 from tfvae.training import build
 
 tf.config.set_logical_device_configuration(
@@ -67,6 +72,18 @@ def make_split():
 
 
 @pytest.fixture(scope="session")
+def shapes_home(tmp_path_factory):
+    """A data folder with `shapes` prepared: its first 100 training and 40 test images."""
+    from tfvae.data import pipeline, shapes
+
+    home = tmp_path_factory.mktemp("shapes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "NUM_IMAGES", {"train": 100, "test": 40})
+        pipeline.load("shapes", data_dir=home)
+    return home
+
+
+@pytest.fixture(scope="session")
 def make_model():
     """A function: (resolved Config, Objective) of a tiny network whose weights and batch statistics are no default."""
 
@@ -79,11 +96,15 @@ def make_model():
         keras.config.set_dtype_policy(settings.precision)
         model = build.make_objective(settings, num_classes)
         draw = np.random.default_rng(seed)
-        for weight in model.ema_generator.weights:
-            if weight.name == "moving_variance":
-                weight.assign(draw.uniform(0.5, 1.5, weight.shape))
-            else:
-                weight.assign_add(0.2 * draw.standard_normal(weight.shape))
+        for average, network in model.averages:
+            scale = (
+                0.2 if network is model.generator else 0.02
+            )  # without overflow of an encoder, which nothing normalises
+            for weight in average.weights:
+                if weight.name == "moving_variance":
+                    weight.assign(draw.uniform(0.5, 1.5, weight.shape))
+                else:
+                    weight.assign_add(scale * draw.standard_normal(weight.shape))
         model.step.assign(7)
         return settings, model
 
@@ -96,13 +117,13 @@ def publish_model(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("published")
 
-    def publish(name, settings, model, parent=folder):
+    def publish_next(name, settings, model, parent=folder):
         place, _ = publish.find_place(parent / name)
         class_names = [f"class {i}" for i in range(model.generator.num_classes)]
         publish.publish(place, settings, {"class_names": class_names}, model)
         return place
 
-    return publish
+    return publish_next
 
 
 @pytest.fixture(scope="session")
@@ -117,3 +138,39 @@ def vae(make_model, publish_model):
     """A published VAE without labels: (folder of the version, settings, model)."""
     made = make_model("vae")
     return publish_model("vae", *made), *made
+
+
+@pytest.fixture
+def run_command(capsys):
+    """A function: runs a command, such as "evaluate", with its arguments in this process; returns what it printed.
+
+    Commands define flags of the same names, so each call imports its command anew, with no other command's flags there.
+    """
+    FLAGS = flags.FLAGS
+
+    def run(name, *arguments):
+        modules = FLAGS.flags_by_module_dict()
+        others = {m: list(defined) for m, defined in modules.items() if m.startswith("tfvae.")}
+        for flag in [flag for defined in others.values() for flag in defined]:
+            delattr(FLAGS, flag.name)
+        known = set(FLAGS)
+        module = sys.modules.pop(f"tfvae.{name}", None)
+        try:
+            with flagsaver.flagsaver():
+                command = importlib.import_module(f"tfvae.{name}")
+                FLAGS([name, *map(str, arguments)])
+                command.main([name])
+        finally:
+            tf.random.set_seed(None)  # commands set a seed
+            sys.modules.pop(f"tfvae.{name}", None)
+            if module is not None:
+                sys.modules[f"tfvae.{name}"] = module
+            for flag in set(FLAGS) - known:
+                delattr(FLAGS, flag)
+            for other, defined in others.items():
+                for flag in defined:
+                    FLAGS[flag.name] = flag
+                    FLAGS.register_flag_by_module(other, flag)
+        return capsys.readouterr().out
+
+    return run

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfvae import command
 from tfvae.data import images
 
 
@@ -79,7 +80,7 @@ def test_write_png_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
     def no_room(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images.os, "replace", no_room)
+    monkeypatch.setattr(command.os, "replace", no_room)
     with pytest.raises(OSError, match="No space"):
         images.write_png(tmp_path / "a.png", image + 1)
     assert (tmp_path / "a.png").read_bytes() == before

@@ -253,6 +253,8 @@ WORKER = textwrap.dedent(
     import sys
     import numpy as np
     from absl import flags
+    from tfvae import command, train
+    from tfvae.training import build
 
     def main(argv):
         kept = {}

@@ -14,7 +14,8 @@ from absl import flags
 from tfvae import command, config
 from tfvae.command import UserError
 from tfvae.config import Config
-from tfvae.training import build, callbacks, checkpoints
+from tfvae.networks import tables
+from tfvae.training import build, callbacks, checkpoints, run
 from tfvae.training import strategy as strategies
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,12 +24,17 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (dict(objective="both"), "--objective=both: expected one of gan, vae"),
         (dict(architecture="resnet"), "--architecture=resnet: expected one of biggan, biggan_deep"),
         (dict(loss="mse"), "--loss=mse: expected one of vanilla, hinge, least_squares, wasserstein"),
         (dict(batch_size=0), "--batch_size=0: expected 1 or more"),
-        (dict(resolution=100), "No network for 100 px. The tables have 32, 45, 64, 128, 256, 512 px"),
-        (dict(channel_multipliers=(4, 4), resolution=32), "--channel_multipliers=4,4 does not fit 32 px"),
+        (dict(resolution=100), "--resolution=100: expected one of 32, 45, 64, 128, 256, 512"),
+        (
+            dict(objective="vae", augment=("typo",)),
+            "--augment=typo is a flag of --objective=gan and --objective is vae: expected without it, or nothing, its default",
+        ),
+        (dict(objective="vae", discriminator_steps=2), "--discriminator_steps=2 is a flag of --objective=gan"),
+        (dict(objective="gan", kl_weight=0.5), "--kl_weight=0.5 is a flag of --objective=vae"),
+        (dict(objective="gan", decoder_variance="optimal"), "expected without it, or fixed, its default"),
         (dict(beta_1=1.0), "--beta_1=1.0: expected 0 or more and less than 1"),
         (dict(learning_rate_decay_images=9, train_images=5), "--learning_rate_decay_images=9 is more than"),
     ],
@@ -46,19 +52,81 @@ def test_a_wrong_value_is_named_with_what_was_expected(wrong, line):
         (dict(latent_dim=3), "--latent_dim=3 is too small"),
         (dict(architecture="biggan_deep", base_channels=6), "--base_channels=6: expected a positive multiple of 4"),
         (dict(augment=("blur",)), "--augment=blur: expected some of color, translation, cutout"),
+        (dict(objective="both"), "--objective=both: expected one of gan, vae"),
+        (dict(channel_multipliers=(4, 4)), "--channel_multipliers=4,4 does not fit 32 px"),
+        (
+            dict(discriminator_channel_multipliers=(2, 2)),
+            "--discriminator_channel_multipliers=2,2 does not fit 32 px: expected 4 positive numbers such as 1,2,4,8",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_together_are_named(wrong, line, make_split, tiny_flags):
     split = make_split(num_classes=3)
-    settings = Config(**tiny_flags | wrong).resolve(split)
     with pytest.raises(ValueError) as error:
-        build.make_objective(settings, 3)
+        build.make_objective(build.resolve(Config(**tiny_flags | wrong), split), 3)
     assert line in str(error.value)
+
+
+def test_a_flag_of_another_objective_may_have_its_default():
+    assert Config(objective="vae", discriminator_steps=1, loss="vanilla", augment=()).images_per_step == 64
+    assert Config(objective="gan", kl_weight=1.0, decoder_variance="fixed").kl_weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("resolution", "side", "line"),
+    [
+        (
+            45,
+            16,
+            "--attention_resolution=16: at 45 px only the generator has a stage of that side. Expected 0: no non-local",
+        ),
+        (45, 11, "only the discriminator has a stage of that side"),
+        (64, 64, "only the generator has a stage of that side. Expected 8 or 16 or 32, which both have, or 0"),
+        (128, 128, "Expected 8 or 16 or 32 or 64, which both have, or 0"),
+    ],
+)
+def test_a_side_that_one_network_alone_has_is_an_error_that_names_those_of_both(resolution, side, line):
+    with pytest.raises(ValueError) as error:
+        tables.check_attention(resolution, side)
+    assert line in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "side"), [(32, 0), (32, 16), (32, 64), (45, 64), (64, 32), (128, 64), (512, 128)]
+)
+def test_a_side_that_both_networks_or_neither_have_is_none(resolution, side):
+    tables.check_attention(resolution, side)
+
+
+@pytest.mark.parametrize(("resolution", "side"), [(32, 0), (45, 0), (64, 0), (128, 64), (256, 64), (512, 64)])
+def test_the_non_local_block_is_at_64_px_where_both_networks_have_that_side(resolution, side, make_split):
+    assert build.resolve(Config(dataset="random"), make_split(1, resolution)).attention_resolution == side
+
+
+def test_a_run_that_is_begun_anew_leaves_nothing_of_the_old_one(make_split, tmp_path):
+    directory, split = run.RunDirectory(tmp_path / "run"), make_split()
+    settings = build.resolve(Config(dataset="random"), split)
+    directory.begin(settings, split, overwrite=False)
+    for name in ("scores.json", "scores_gmm.json", "metrics.jsonl", "notes.txt"):
+        (directory.path / name).write_text("{}")
+    directory.begin(settings, split, overwrite=True)
+    # What the user put there stays.
+    assert sorted(path.name for path in directory.path.iterdir()) == ["config.json", "notes.txt"]
+
+
+def test_a_run_of_a_newer_format_is_refused(make_split, tmp_path):
+    directory, split = run.RunDirectory(tmp_path / "run"), make_split()
+    directory.begin(build.resolve(Config(dataset="random"), split), split, overwrite=False)
+    record = json.loads(directory.config_file.read_text())
+    assert record["format"] == run.FORMAT
+    directory.config_file.write_text(json.dumps(record | {"format": run.FORMAT + 1}))
+    with pytest.raises(UserError, match="from a newer version of tfvae: expected 1 or less"):
+        directory.read_config()
 
 
 def test_labels_cannot_be_asked_of_data_without_labels(make_split):
     with pytest.raises(ValueError, match="--conditional: random has no labels"):
-        Config(dataset="random", conditional=True).resolve(dataclasses.replace(make_split(), dataset="random"))
+        build.resolve(Config(dataset="random", conditional=True), dataclasses.replace(make_split(), dataset="random"))
 
 
 def test_a_batch_that_does_not_divide_over_the_replicas_is_refused(two_replicas):
@@ -93,12 +161,14 @@ def tiny_model():
     from tfvae.data.split import Split
 
     split = Split("random", "train", 32, 8, 0, (), np.zeros((8, 32, 32, 3), np.uint8), np.zeros(8, np.int32))
-    settings = Config(base_channels=4, latent_dim=8, batch_size=8, objective="vae", dataset="random").resolve(split)
+    settings = build.resolve(
+        Config(base_channels=4, latent_dim=8, batch_size=8, objective="vae", dataset="random"), split
+    )
     return settings, build.make_objective(settings, 0), split
 
 
 @pytest.fixture
-def run(tiny_model, tmp_path):
+def made_run(tiny_model, tmp_path):
     """A run's directory with three checkpoints, at 8, 16 and 24 images; the first weight tells which."""
     settings, model, split = tiny_model
     directory = run.RunDirectory(tmp_path)
@@ -130,16 +200,16 @@ def damage(directory, images_seen, size=100):
     data.write_bytes(data.read_bytes()[:size])
 
 
-def test_the_newest_checkpoint_is_restored_whole(run):
-    settings, model, _, directory = run
+def test_the_newest_checkpoint_is_restored_whole(made_run):
+    settings, model, _, directory = made_run
     model.step.assign(0)
     model.generator.weights[0].assign(tf.zeros_like(model.generator.weights[0]))
     assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
     assert (model.images_seen, first_weight(model)) == (24, 3.0)
 
 
-def test_a_checkpoint_holds_every_weight_and_every_moment(run):
-    _, model, _, directory = run
+def test_a_checkpoint_holds_every_weight_and_every_moment(made_run):
+    _, model, _, directory = made_run
     variables = [
         variable
         for part in (model, model.generator_optimizer, model.discriminator_optimizer)
@@ -153,8 +223,8 @@ def test_a_checkpoint_holds_every_weight_and_every_moment(run):
     assert not [variable.path for variable in variables if np.all(variable.numpy() == 7.0)]
 
 
-def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(run, capsys):
-    _, model, _, directory = run
+def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(made_run, capsys):
+    _, model, _, directory = made_run
     damage(directory, 24)
     for set_aside in (False, True):  # first as a command that only reads, then as the run itself
         assert run.restore_newest(directory.checkpoints, model, set_aside).endswith("ckpt-16")
@@ -164,24 +234,25 @@ def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(run, cap
     assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-16")
 
 
-def test_a_checkpoint_without_its_data_or_with_an_empty_index_is_set_aside(run):
-    _, model, _, directory = run
+def test_a_checkpoint_without_its_data_or_with_an_empty_index_is_set_aside(made_run):
+    _, model, _, directory = made_run
     (directory.checkpoints / "ckpt-24.index").write_bytes(b"")
     for data in directory.checkpoints.glob("ckpt-16.data*"):
         data.unlink()
     assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-8")
 
 
-def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(run):
-    _, model, _, directory = run
+def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(made_run):
+    _, model, _, directory = made_run
     for images_seen in (8, 16, 24):
         damage(directory, images_seen)
-    with pytest.raises(UserError, match="no checkpoint in .* can be read .*--overwrite"):
+    with pytest.raises(UserError, match="no checkpoint in .* can be read .*Expected at least one") as error:
         run.restore_newest(directory.checkpoints, model)
+    assert "overwrite" not in str(error.value)  # it would delete what may be mended
 
 
-def test_a_full_disk_while_saving_keeps_the_old_checkpoints(run):
-    settings, model, split, directory = run
+def test_a_full_disk_while_saving_keeps_the_old_checkpoints(made_run):
+    settings, model, split, directory = made_run
     saver = make_saver(settings, model, directory, split)
     model.step.assign(4)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -198,16 +269,16 @@ def test_a_full_disk_while_saving_keeps_the_old_checkpoints(run):
     assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-32")
 
 
-def test_only_the_newest_checkpoints_are_kept(run):
-    settings, model, split, directory = run
+def test_only_the_newest_checkpoints_are_kept(made_run):
+    settings, model, split, directory = made_run
     saver = make_saver(dataclasses.replace(settings, keep_checkpoints=2), model, directory, split)
     model.step.assign(5)
     saver.save()
     assert sorted(file.stem for file in directory.checkpoints.glob("*.index")) == ["ckpt-24", "ckpt-40"]
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_named(run):
-    _, model, _, directory = run
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_named(made_run):
+    _, model, _, directory = made_run
     finite = checkpoints.Finite(directory)
     finite.set_model(model)
     finite.on_train_batch_end(0, {"loss": 1.0})
@@ -215,8 +286,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_named(run
         finite.on_train_batch_end(1, {"loss": float("nan"), "norm": float("inf"), "kl": 2.0})
 
 
-def test_a_run_made_with_other_flags_is_not_touched(run):
-    settings, _, split, directory = run
+def test_a_run_made_with_other_flags_is_not_touched(made_run):
+    settings, _, split, directory = made_run
     before = directory.config_file.read_text()
     with pytest.raises(
         UserError, match="made with other flags or data: --kl_weight was 1.0, is 2.0.*another --model_dir"
@@ -228,8 +299,8 @@ def test_a_run_made_with_other_flags_is_not_touched(run):
     assert not directory.checkpoints.exists()
 
 
-def test_a_run_is_not_resumed_on_other_data(run):
-    settings, _, split, directory = run
+def test_a_run_is_not_resumed_on_other_data(made_run):
+    settings, _, split, directory = made_run
     other = dataclasses.replace(split, images=split.images + np.uint8(1))
     with pytest.raises(UserError, match="the data's fingerprint changed"):
         directory.begin(settings, other, overwrite=False)
@@ -243,17 +314,17 @@ def test_overwrite_deletes_a_run_and_nothing_else(tmp_path, tiny_model):
     assert (tmp_path / "logs" / "other").exists()
 
 
-def test_checkpoints_without_their_config_are_not_used(run):
-    settings, _, split, directory = run
+def test_checkpoints_without_their_config_are_not_used(made_run):
+    settings, _, split, directory = made_run
     directory.config_file.unlink()
     with pytest.raises(UserError, match="holds checkpoints and no config.json"):
         directory.begin(settings, split, overwrite=False)
 
 
-def test_checkpoints_of_other_networks_are_left_alone(run):
-    settings, _, split, directory = run
+def test_checkpoints_of_other_networks_are_left_alone(made_run):
+    settings, _, split, directory = made_run
     wider = build.make_objective(dataclasses.replace(settings, base_channels=5), 0)
-    with pytest.raises(UserError, match="holds other weights than this version's networks have"):
+    with pytest.raises(UserError, match="holds other weights than the networks of these flags have in this version"):
         run.restore_newest(directory.checkpoints, wider, set_aside=True)
     assert len(list(directory.checkpoints.glob("*.index"))) == 3
 
@@ -273,8 +344,8 @@ def test_every_flagfile_makes_an_experiment(flagfile, monkeypatch):
         assert ("deep" in name) == (settings.architecture == "biggan_deep")
 
 
-def test_config_json_holds_all_that_other_commands_need(run):
-    settings, _, _, directory = run
+def test_config_json_holds_all_that_other_commands_need(made_run):
+    settings, _, _, directory = made_run
     read, data = directory.read_config()
     assert dataclasses.replace(read, model_dir="") == settings
     assert data | {"fingerprint": ""} == {"num_classes": 0, "class_names": [], "num_images": 8, "fingerprint": ""}
@@ -292,8 +363,8 @@ def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
         run.load(tmp_path / "nothing")
 
 
-def test_metrics_after_the_restored_checkpoint_are_dropped(run):
-    settings, model, _, directory = run
+def test_metrics_after_the_restored_checkpoint_are_dropped(made_run):
+    settings, model, _, directory = made_run
     rows = [json.dumps({"images": images, "loss": 1.0}) for images in (8, 24, 32)]
     directory.metrics.write_text("\n".join(rows) + '\n{"images": 40, "lo')
     model.step.assign(3)

@@ -127,7 +127,7 @@ def test_pictures_are_those_of_the_averaged_weights_in_memory(gan, gan_server, v
     assert np.abs(difference).max() <= 1
 
     image = draw.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
-    output = vae[2].discriminator(image / np.float32(127.5) - 1).numpy()
+    output = vae[2].ema_discriminator(image / np.float32(127.5) - 1).numpy()
     encoded = vae_server.call("encode", image=image)
     np.testing.assert_allclose(encoded["mean"], output[:, :16], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(encoded["log_variance"], output[:, 16:], rtol=1e-4, atol=1e-4)

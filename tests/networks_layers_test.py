@@ -347,3 +347,15 @@ def test_activations_by_name():
     assert_close(layers.activation_function("leaky_relu", 0.1)(x), [-0.2, 0.0, 3.0])
     with pytest.raises(ValueError, match="--activation=gelu: expected relu or leaky_relu"):
         layers.activation_function("gelu")
+
+
+@pytest.mark.parametrize("resample", [None, "up", "down"])
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_the_gradient_of_a_bias_is_summed_in_more_digits_than_bfloat16_has(kernel_size, resample):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    layer = layers.Conv2D(1, 1, kernel_size, resample)
+    with tf.GradientTape() as tape:
+        y = layer(tf.zeros([4, 128, 128, 1]))
+    (gradient,) = tape.gradient(y, [layer.bias.value], tf.ones_like(y))
+    # One for each output pixel; in bfloat16, 256 + 1 is 256.
+    assert float(gradient[0]) == tf.size(y).numpy()

@@ -41,6 +41,15 @@ CASES = {
         gradient_clip_norm=1.0,
         architecture="biggan_deep",
     ),
+    "relativistic gan with lazy penalties": dict(
+        objective="gan",
+        loss="relativistic",
+        r1_weight=1.0,
+        r2_weight=0.5,
+        penalty_every_steps=2,
+        gradient_clip_norm=1.0,
+    ),
+    "soft_intro_vae": dict(objective="soft_intro_vae", fake_reconstruction_weight=0.5, gradient_clip_norm=1.0),
     "vae of optimal variance": dict(objective="vae", decoder_variance="optimal", gradient_clip_norm=1.0),
 }
 
@@ -49,22 +58,28 @@ CASES = {
 def test_two_replicas_equal_one_after_three_steps(case, make_split, tiny_flags, two_replicas):
     split = make_split(num_classes=3)
     # SGD: Adam's first steps are the gradient's sign, which turns the last digit of a gradient near 0 into a whole step.
-    settings = Config(
-        **tiny_flags
-        | dict(optimizer="sgd", generator_learning_rate=1e-3, discriminator_learning_rate=1e-3, steps_per_execution=3)
-        | CASES[case]
-    ).resolve(split)
+    settings = build.resolve(
+        Config(
+            **tiny_flags
+            | dict(
+                optimizer="sgd", generator_learning_rate=1e-3, discriminator_learning_rate=1e-3, steps_per_execution=3
+            )
+            | CASES[case]
+        ),
+        split,
+    )
     one = train(settings, split, tf.distribute.get_strategy(), 3)
     two = train(settings, split, two_replicas, 3)
     assert int(one.step.numpy()) == int(two.step.numpy()) == 3
-    for network in ("generator", "discriminator", "ema_generator"):
+    networks = ["generator", "discriminator", "ema_generator"] + ["ema_discriminator"] * (one.encode is not None)
+    for network in networks:
         for a, b in zip(getattr(one, network).weights, getattr(two, network).weights):
             a, b = np.asarray(a.value), np.asarray(b.value)
             assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(a) + 1e-6, (network, a, b)
 
 
 def make_model(split, tiny_flags, **changes):
-    settings = Config(**tiny_flags | changes).resolve(split)
+    settings = build.resolve(Config(**tiny_flags | changes), split)
     keras.utils.set_random_seed(settings.seed)
     return settings, build.make_objective(settings, split.num_classes)
 
@@ -90,7 +105,7 @@ def test_each_step_moves_its_own_network_alone(make_split, tiny_flags):
     assert all(same(generator, values(model.generator.trainable_weights)))
     assert not any(same(discriminator, values(model.discriminator.trainable_weights)))
     discriminator = values(model.discriminator.trainable_weights)
-    model.generator_step(10)
+    model.generator_step(batches_of(split, 1)[0], 0)
     assert all(same(discriminator, values(model.discriminator.trainable_weights)))
     assert not all(same(generator, values(model.generator.trainable_weights)))
     assert int(model.discriminator_optimizer.iterations) == int(model.generator_optimizer.iterations) == 1
@@ -224,23 +239,73 @@ def test_the_gradient_penalty_and_the_regulariser_enter_their_losses(make_split,
 def test_bfloat16_keeps_weights_and_losses_in_float32(make_split, tiny_flags):
     keras.config.set_dtype_policy("mixed_bfloat16")
     split = make_split(num_classes=3)
-    for objective in ("gan", "vae"):
-        _, model = make_model(split, tiny_flags, objective=objective, spectral_norm=True)
+    for flags in (
+        dict(objective="gan", spectral_norm=True),
+        dict(objective="gan", loss="relativistic", r1_weight=1.0, r2_weight=1.0),
+        dict(objective="vae", spectral_norm=True),
+        dict(objective="soft_intro_vae"),
+    ):
+        _, model = make_model(split, tiny_flags, **flags)
         logs = model.train_step(batches_of(split, 1))
         assert all(np.isfinite(float(value)) and value.dtype == tf.float32 for value in logs.values())
         assert {str(weight.dtype) for weight in model.weights} <= {"float32", "int64"}
 
 
 def test_the_average_s_batch_statistics_are_those_of_its_own_pictures(make_split, tiny_flags):
-    split = make_split(num_images=32)
+    split = make_split(num_images=128)
     _, model = make_model(split, tiny_flags, objective="gan", ema_decay=0.5)
     model.train_step(batches_of(split, 1))
-    build.refresh_ema_statistics(model, split.images, split.labels)
+    model.measure_statistics(split.images, split.labels)
     norm = model.ema_generator.block_0.norm1
     means = []
-    for i in range(4):
-        latent, label = model.statistics_inputs(split.images[:8], split.labels[:8], tf.constant(i, tf.int64))
+    for i in range(2):
+        latent, label = model.statistics_inputs(split.images[:64], split.labels[:64], tf.constant(i, tf.int64))
         x = model.ema_generator.linear(model.ema_generator.split_latent(latent, label)[0])
         means.append(np.mean(np.reshape(x, [-1, model.ema_generator.bottom_channels]), 0))
     np.testing.assert_allclose(norm.moving_mean.numpy(), np.mean(means, 0), atol=1e-5)
     assert norm.momentum == 0.9
+
+
+@pytest.mark.parametrize("objective", ["gan", "vae"])
+def test_equal_weights_draw_equal_pictures_on_any_number_of_replicas(objective, make_split, tiny_flags, two_replicas):
+    split = make_split(num_images=128, num_classes=3)
+    settings = build.resolve(Config(**tiny_flags | dict(objective=objective, spectral_norm=True)), split)
+    measured = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model = build.make_objective(settings, 3)
+            model.measure_statistics(split.images, split.labels)
+        measured.append([np.asarray(w.value) for average, _ in model.averages for w in average.weights])
+    for one, two in zip(*measured):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_vae_averages_both_of_its_networks(make_split, tiny_flags):
+    split = make_split()
+    _, model = make_model(split, tiny_flags, objective="vae", ema_decay=0.5)
+    before = [w.numpy() for w in model.discriminator.trainable_weights]
+    model.train_step(batches_of(split, 1))
+    for average, old, new in zip(
+        model.ema_discriminator.trainable_weights, before, model.discriminator.trainable_weights
+    ):
+        np.testing.assert_allclose(average.numpy(), 0.5 * old + 0.5 * new.numpy(), atol=1e-6)
+
+
+def test_a_gan_has_no_encoder_and_averages_its_generator_alone(make_split, tiny_flags):
+    _, model = make_model(make_split(), tiny_flags, objective="gan")
+    assert model.encode is None and model.ema_discriminator is None
+    assert [network for _, network in model.averages] == [model.generator]
+
+
+def test_a_policy_that_is_named_twice_is_an_error(make_split, tiny_flags):
+    with pytest.raises(ValueError, match="--augment=color,color: a policy is named twice"):
+        make_model(make_split(), tiny_flags, objective="gan", augment=("color", "color"))
+
+
+def test_names_of_losses_policies_and_variances_are_those_that_the_flags_list():
+    from tfvae import config
+    from tfvae.objectives import augment
+
+    assert tuple(losses.ADVERSARIAL) == config.ADVERSARIAL_LOSSES
+    assert tuple(augment.POLICIES) == config.AUGMENT_POLICIES

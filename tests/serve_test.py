@@ -12,7 +12,6 @@ from absl import flags
 from absl.testing import flagsaver
 from endpoint_toys import free_port
 
-from tfvae import command
 from tfvae.command import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +33,7 @@ def main():
     """A function: the command's main in this process, from its flags."""
 
     def run(*given):
+        from tfvae import serve as command
 
         with flagsaver.flagsaver():
             flags.FLAGS(["serve", *map(str, given)])

@@ -5,12 +5,26 @@ import json
 import pathlib
 import re
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tfvae.config import Config
-from tfvae.studies import claims, estimate, identity, plan, report, results, runner, tables, tasks, work
+from tfvae.studies import (
+    chapters,
+    claims,
+    estimate,
+    figures,
+    identity,
+    plan,
+    report,
+    results,
+    runner,
+    tables,
+    tasks,
+    work,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -142,14 +156,18 @@ def test_only_chooses_by_name_table_or_both(tmp_path):
         names("four")
 
 
+def test_two_folders_of_one_name_have_a_classifier_and_a_title_each(tmp_path):
+    made = make_study(tmp_path, [f"main/{name}: --dataset=folder:/{name}/cats" for name in "xy"])
+    assert len({made.extractor(dataset)[1] for dataset in made.datasets}) == 2
+    assert len({plan.shown(dataset) for dataset in made.datasets}) == 2
+
+
 def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
     made = make_study(tmp_path, ["main/lfw_vae: --dataset=lfw --objective=vae --train_images=640 --eval_images=20"])
     pretend(made, made.experiments[0], trained=False)
     classifier, calibration, run = tasks.of_study(made, made.experiments)
     data, network = classifier.steps()
-    assert (
-        "--splits=train,train[:50%],train[50%:],validation" in data.arguments and "--data_dir=there" in data.arguments
-    )
+    assert "--splits=train[:50%],train[50%:]" in data.arguments and "--data_dir=there" in data.arguments
     assert data.done() and network.done()
     held_out, noise = calibration.steps()
     assert "--split=train[50%:]" in held_out.arguments and "--split=noise" in noise.arguments
@@ -440,6 +458,22 @@ def test_the_page_holds_its_pictures(reported):
     assert page.count('src="data:image/') == len(re.findall(r"\]\(\S+\.(?:png|jpg)\)", reported.read_text())) > 0
     assert not re.findall(r'src="(?!data:)', page)
     assert ">5.9</td>" in page and "<title>GAN or VAE" in page
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [({"real_split": np.array("test")}, "held-out images"), ({"real_split": np.array("train")}, "training images")]
+    + [({}, "real images")],  # a file of an earlier version, which does not say
+)
+def test_only_held_out_images_are_called_so(split, words, monkeypatch, tmp_path):
+    drawn = {}
+    monkeypatch.setattr(figures, "strips", lambda file, lines: drawn.update({file.name: lines}))
+    names = ("best", "best_neighbours", "interpolations", "real", "reconstructed")
+    exhibits = {name: np.zeros([2, 4, 4, 3], np.uint8) for name in names} | split
+    row = SimpleNamespace(label="VAE", prior="normal", facts={"drawn": 20}, exhibits=exhibits)
+    text = chapters.pictures_of([row], "toy", tmp_path)[-1]
+    assert f"Reconstructions: {words}, and what each VAE makes of them" in text
+    assert [label for label, _ in drawn["reconstructions_toy.jpg"]] == [words, "VAE"]
 
 
 def test_a_report_of_nothing_is_a_report_and_replaces_the_one_before(tmp_path):

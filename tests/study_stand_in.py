@@ -34,7 +34,7 @@ def fingerprint(folder, split="train"):
 
 
 def fingerprints(flags, images):
-    found = {split: fingerprint(images, split) for split in flags["splits"].split(",")}
+    found = {split: fingerprint(images, split) for split in ["train", *flags["splits"].split(",")]}
     identity.write(pathlib.Path(flags["output"]), identity.Data(str(images), identity.stamp_of(images), found))
 
 

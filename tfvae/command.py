@@ -22,6 +22,54 @@ def user_errors():
         raise UserError(" ".join(str(error).split())) from error
 
 
+_rest = None  # what is left of the command line after its flags, once `start` has read them
+
+
+def start(name, check=None):
+    """Reads the command line and then loads TensorFlow, where a module runs as a command; else does nothing.
+
+    To be called after a command's flags and before its imports of TensorFlow, which take seconds: --help and a wrong flag are
+    answered at once.
+
+    Args:
+        name: the module's `__name__`. check: function without arguments that raises a ValueError for values of flags that no run
+            can have; ends the command with its line.
+    """
+    global _rest
+    if name != "__main__":
+        return
+    app.define_help_flags()
+    _rest = app.parse_flags_with_usage(sys.argv)
+    if check is not None:
+        try:
+            check()
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+    with _without_notes_of_libraries():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def _without_notes_of_libraries():
+    """While TensorFlow loads, its C++ parts print what they found of CUDA and oneDNN, whatever their log level is.
+
+    So stderr goes nowhere for that time; a Python exception is still shown. Set TF_CPP_MIN_LOG_LEVEL to see everything.
+    """
+    if "TFVAE_SET_LOG_LEVEL" not in os.environ:  # see tfvae/__init__.py
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def run_command(main):
     """Runs a command's `main(argv)` under absl; a `UserError` becomes one line on stderr and exit code 1."""
 
@@ -40,7 +88,7 @@ def run_command(main):
                 raise
             sys.exit(f"error: {line}")
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=app.parse_flags_with_usage if _rest is None else lambda argv: _rest)
 
 
 def user_line(error):

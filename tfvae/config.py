@@ -1,23 +1,46 @@
-"""The configuration of an experiment: one frozen dataclass with one field a flag, and how commands end on bad input."""
+"""The configuration of an experiment: one frozen dataclass with one field for each flag. It imports no TensorFlow."""
 
 import dataclasses
 import typing
 
 from absl import flags
 
-from tfvae.networks import tables
-from tfvae.objectives import augment, losses, vae
-
-OBJECTIVES = ("gan", "vae")
 ARCHITECTURES = ("biggan", "biggan_deep")
+RESOLUTIONS = (32, 45, 64, 128, 256, 512)  # for which `networks.tables` has widths
+# Of the GAN objective and the VAE objective; `objectives` holds what each name stands for.
+ADVERSARIAL_LOSSES = ("vanilla", "hinge", "least_squares", "wasserstein", "relativistic")
+AUGMENT_POLICIES = ("color", "translation", "cutout")
+DECODER_VARIANCES = ("fixed", "learned", "optimal")
 # Flags that say where things lie on one machine, and nothing of the experiment.
 PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir")
 
 
-def _flag(default, help_text, choices=None, minimum=None, free=False):
-    """A field of `Config`. `free`: may differ when a run is resumed."""
-    metadata = {"help": help_text, "choices": choices, "minimum": minimum, "free": free}
+def _flag(default, help_text, choices=None, minimum=None, free=False, objectives=()):
+    """A field of `Config`.
+
+    Args:
+        choices: the values that it may have. minimum: the least one.
+        free: whether it may differ when a run is resumed.
+        objectives: names of the objectives that use it; empty: all.
+    """
+    metadata = {"help": help_text, "choices": choices, "minimum": minimum, "free": free, "objectives": objectives}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _of_gan(default, help_text, **options):
+    return _flag(default, f"GAN: {help_text}", objectives=("gan",), **options)
+
+
+def _of_vae(default, help_text, **options):
+    return _flag(default, f"VAE: {help_text}", objectives=("vae",), **options)
+
+
+def _of_encoders(default, help_text, **options):
+    return _flag(default, f"VAE, Soft-IntroVAE: {help_text}", objectives=("vae", "soft_intro_vae"), **options)
+
+
+def _of_soft_intro_vae(default, help_text, **options):
+    return _flag(default, f"Soft-IntroVAE: {help_text}", objectives=("soft_intro_vae",), **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +60,7 @@ class Config:
         free=True,
     )
     resolution: int | None = _flag(
-        None, f"Pixels a side: {', '.join(map(str, tables.GENERATOR_MULTIPLIERS))}. Default: the dataset's own."
+        None, f"Pixels a side: {', '.join(map(str, RESOLUTIONS))}. Default: the dataset's own.", RESOLUTIONS
     )
     conditional: bool | None = _flag(
         None,
@@ -48,17 +71,29 @@ class Config:
         None, "Read images from disk while training, not from memory. Default: by their size.", free=True
     )
 
-    objective: str = _flag("gan", "Training objective.", OBJECTIVES)
+    objective: str = _flag("gan", "Training objective: gan, vae or soft_intro_vae.")
     architecture: str = _flag("biggan", "Networks.", ARCHITECTURES)
     base_channels: int = _flag(64, "Width: the paper's ch.", minimum=1)
     latent_dim: int = _flag(128, "Length of the latent.", minimum=1)
     blocks_per_stage: int | None = _flag(
-        None, "Residual blocks a stage. Default: 1 for biggan, 2 for biggan_deep (3 and 6 blocks at 32 px).", minimum=1
+        None,
+        "Residual blocks in each stage. Default: the architecture's own (3 and 6 blocks in all at 32 px).",
+        minimum=1,
     )
     channel_multipliers: tuple[int, ...] = _flag(
         (), "Widths of the generator's stages in units of ch. Default: the table's."
     )
-    attention_resolution: int = _flag(64, "Side after whose stage the non-local block stands; 0: none.", minimum=0)
+    discriminator_channel_multipliers: tuple[int, ...] = _flag(
+        (),
+        "Widths of the discriminator's or encoder's stages in units of ch, from the picture on. Default: the generator's, "
+        "mirrored.",
+    )
+    attention_resolution: int | None = _flag(
+        None,
+        "Pixels a side of the stage that the non-local block follows, in both networks; 0: no such block. Default: 64 where "
+        "both networks have that side (from 128 px on), else 0.",
+        minimum=0,
+    )
     shared_embedding_dim: int = _flag(128, "Length of the class embedding that the generator's norms share.", minimum=1)
     spectral_norm: bool = _flag(False, "Divide every kernel by its largest singular value.")
     activation: str = _flag("relu", "Non-linearity.", ("relu", "leaky_relu"))
@@ -67,20 +102,45 @@ class Config:
         "orthogonal", "First values of the kernels, any of Keras' by name: orthogonal, glorot_uniform, …"
     )
 
-    loss: str = _flag("vanilla", "GAN: adversarial loss.", tuple(losses.ADVERSARIAL))
-    discriminator_steps: int = _flag(
-        1, "GAN: discriminator steps a generator step, each on its own real batch.", minimum=1
+    loss: str = _of_gan("vanilla", "adversarial loss.", choices=ADVERSARIAL_LOSSES)
+    discriminator_steps: int = _of_gan(
+        1, "discriminator steps for each generator step, each on its own real batch.", minimum=1
     )
-    gradient_penalty: float = _flag(
-        0.0, "GAN: weight of the gradient penalty; 10 is usual with wasserstein.", minimum=0
+    gradient_penalty: float = _of_gan(0.0, "weight of the gradient penalty; 10 is usual with wasserstein.", minimum=0)
+    augment: tuple[str, ...] = _of_gan((), f"DiffAugment policies, some of {','.join(AUGMENT_POLICIES)}.")
+    r1_weight: float = _of_gan(
+        0.0, "half of it times the squared gradient of the logit by the picture is added for real images.", minimum=0
     )
-    augment: tuple[str, ...] = _flag((), f"GAN: DiffAugment policies, some of {','.join(augment.POLICIES)}.")
-    kl_weight: float = _flag(1.0, "VAE: weight of the KL divergence beside the squared error in [-1, 1].", minimum=0)
-    kl_warmup_images: int = _flag(0, "VAE: images over which the KL's weight rises from 0.", minimum=0)
-    decoder_variance: str = _flag(
+    r2_weight: float = _of_gan(0.0, "the same for drawn images.", minimum=0)
+    penalty_every_steps: int = _of_gan(
+        1,
+        "discriminator steps from one in which R1 and R2 are computed to the next; their weight grows as much.",
+        minimum=1,
+    )
+    encoder_head: str = _of_encoders(
+        "flatten",
+        "flatten: the encoder's last map goes to its linear layer with its positions; pool: its sum over positions does, "
+        "which leaves a posterior mean 8 ch independent dimensions at most.",
+        choices=("flatten", "pool"),
+    )
+    kl_weight: float = _of_encoders(
+        1.0,
+        "weight of the KL divergence beside the squared error, of pixels in [-1, 1] for the VAE and in [0, 1] for Soft-IntroVAE.",
+        minimum=0,
+    )
+    fake_kl_weight: float = _of_soft_intro_vae(
+        256.0, "weight of the KL divergence of drawn and reconstructed images in the encoder's step.", minimum=0
+    )
+    fake_reconstruction_weight: float = _of_soft_intro_vae(
+        1e-8,
+        "weight of the squared error of their own reconstructions in the decoder's step; 0 leaves them out.",
+        minimum=0,
+    )
+    kl_warmup_images: int = _of_vae(0, "images over which the KL's weight rises from 0.", minimum=0)
+    decoder_variance: str = _of_vae(
         "fixed",
-        "VAE: fixed, or sigma-VAE's: learned as a weight, optimal (the batch's mean squared error).",
-        vae.DECODER_VARIANCES,
+        "fixed, or sigma-VAE's: learned as a weight, optimal (the batch's mean squared error).",
+        choices=DECODER_VARIANCES,
     )
 
     optimizer: str = _flag("adam", "Optimizer of both networks.", ("adam", "sgd"))
@@ -95,10 +155,14 @@ class Config:
     orthogonal_regularization: float = _flag(0.0, "Weight of BigGAN's orthogonal regulariser (1e-4 there).", minimum=0)
     gradient_clip_value: float = _flag(0.0, "Largest size of a gradient's entry; 0: no limit.", minimum=0)
     gradient_clip_norm: float = _flag(0.0, "Largest norm of a network's gradient; 0: no limit.", minimum=0)
-    ema_decay: float = _flag(0.999, "Decay a step of the generator's moving average.", minimum=0)
+    ema_decay: float = _flag(
+        0.999,
+        "Decay per generator step of the moving average of the weights (generator; decoder and encoder).",
+        minimum=0,
+    )
     ema_start_images: int = _flag(0, "Images before which the moving average is a plain copy.", minimum=0)
 
-    batch_size: int = _flag(64, "Images a discriminator or encoder step, over all replicas.", minimum=1)
+    batch_size: int = _flag(64, "Images in each discriminator or encoder step, over all replicas.", minimum=1)
     train_images: int = _flag(
         200_000, "Length: real images that enter the discriminator or the encoder.", minimum=1, free=True
     )
@@ -111,7 +175,7 @@ class Config:
         free=True,
     )
     virtual_devices: int = _flag(0, "Split the CPU into so many devices (for tests).", minimum=0, free=True)
-    steps_per_execution: int = _flag(1, "Generator steps a call of the compiled function.", minimum=1, free=True)
+    steps_per_execution: int = _flag(1, "Generator steps in each call of the compiled function.", minimum=1, free=True)
     deterministic: bool = _flag(False, "Same bits on every run, at some cost in speed.", free=True)
 
     log_every_images: int = _flag(2_000, "Images between two points of the curves.", minimum=1, free=True)
@@ -123,34 +187,55 @@ class Config:
         free=True,
     )
     eval_images: int = _flag(2_000, "Images on each side of these scores.", minimum=16, free=True)
-    inception_dir: str | None = _flag(None, "Their extractor: folder of TF-GAN's Inception.", free=True)
-    classifier_dir: str | None = _flag(None, "Their extractor: folder that tfvae.train_classifier made.", free=True)
+    extractor: str | None = _flag(
+        None, "Network whose features these scores compare, by name. Default: the one whose folder is given.", free=True
+    )
+    inception_dir: str | None = _flag(
+        None, "Folder of TF-GAN's Inception, as the extractor of these scores (see docs/scoring.md).", free=True
+    )
+    classifier_dir: str | None = _flag(
+        None, "Folder that tfvae.train_classifier made, as the extractor of these scores.", free=True
+    )
     checkpoint_every_seconds: float = _flag(600.0, "Seconds between two checkpoints.", minimum=0, free=True)
     keep_checkpoints: int = _flag(3, "Newest checkpoints that are kept.", minimum=1, free=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value, metadata = getattr(self, field.name), field.metadata
-            if metadata["choices"] and value not in metadata["choices"]:
-                raise ValueError(f"--{field.name}={value}: expected one of {', '.join(metadata['choices'])}.")
+            if metadata["choices"] and value is not None and value not in metadata["choices"]:
+                raise ValueError(f"--{field.name}={value}: expected one of {', '.join(map(str, metadata['choices']))}.")
             if metadata["minimum"] is not None and value is not None and value < metadata["minimum"]:
                 raise ValueError(f"--{field.name}={value}: expected {metadata['minimum']} or more.")
         for name in ("beta_1", "beta_2", "discriminator_beta_1", "discriminator_beta_2", "ema_decay"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"--{name}={value}: expected 0 or more and less than 1.")
-        if self.resolution is not None:
-            tables.generator_multipliers(self.resolution, self.channel_multipliers)
+        for field in self.of_other_objectives():
+            used_by = " and ".join(field.metadata["objectives"])
+            raise ValueError(
+                f"--{field.name}={shown(getattr(self, field.name))} is a flag of --objective={used_by} and --objective is "
+                f"{self.objective}: expected without it, or {shown(field.default) or 'nothing'}, its default."
+            )
         if self.learning_rate_decay_images > self.train_images:
             raise ValueError(
                 f"--learning_rate_decay_images={self.learning_rate_decay_images} is more than "
                 f"--train_images={self.train_images}: expected at most as many."
             )
 
+    def of_other_objectives(self):
+        """The fields that this objective does not use and that are not at their default: a list of `dataclasses.Field`."""
+        return [
+            field
+            for field in dataclasses.fields(self)
+            if field.metadata["objectives"]
+            and self.objective not in field.metadata["objectives"]
+            and getattr(self, field.name) != field.default
+        ]
+
     @property
     def images_per_step(self):
         """Real images that one generator step sees."""
-        return self.batch_size * (self.discriminator_steps if self.objective == "gan" else 1)
+        return self.batch_size * self.discriminator_steps
 
     @property
     def total_steps(self):
@@ -158,36 +243,23 @@ class Config:
         call = self.images_per_step * self.steps_per_execution
         return -(-self.train_images // call) * self.steps_per_execution
 
-    def resolve(self, split):
-        """The same with every default that depends on the data filled in.
-
-        Raises:
-            ValueError: labels asked for where there are none.
-        """
-        if self.conditional and not split.num_classes:
-            raise ValueError(f"--conditional: {self.dataset} has no labels. Leave the flag out.")
-        conditional = split.num_classes > 0 if self.conditional is None else self.conditional
-        return dataclasses.replace(
-            self,
-            resolution=split.resolution,
-            conditional=conditional,
-            blocks_per_stage=self.blocks_per_stage or (1 if self.architecture == "biggan" else 2),
-            channel_multipliers=tables.generator_multipliers(split.resolution, self.channel_multipliers),
-            discriminator_beta_1=self.beta_1 if self.discriminator_beta_1 is None else self.discriminator_beta_1,
-            discriminator_beta_2=self.beta_2 if self.discriminator_beta_2 is None else self.discriminator_beta_2,
-        )
-
     @classmethod
     def from_flags(cls, flag_values=flags.FLAGS):
         """From the parsed flags. Raises: ValueError."""
         values = {field.name: flag_values[field.name].value for field in dataclasses.fields(cls)}
-        try:
-            values["channel_multipliers"] = tuple(int(m) for m in values["channel_multipliers"])
-        except ValueError:
-            given = ",".join(values["channel_multipliers"])
-            raise ValueError(f"--channel_multipliers={given}: expected whole numbers such as 4,4,4,4.") from None
+        for name in ("channel_multipliers", "discriminator_channel_multipliers"):
+            try:
+                values[name] = tuple(int(m) for m in values[name])
+            except ValueError:
+                given = ",".join(values[name])
+                raise ValueError(f"--{name}={given}: expected whole numbers such as 4,4,4,4.") from None
         values["augment"] = tuple(values["augment"])
         return cls(**values)
+
+
+def shown(value):
+    """A field's value as it is given on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def define_flags(flag_values=flags.FLAGS):
@@ -196,7 +268,7 @@ def define_flags(flag_values=flags.FLAGS):
     for field in dataclasses.fields(Config):
         kind = field.type if isinstance(field.type, type) else next(iter(typing.get_args(field.type)), str)
         name, default, help_text = field.name, field.default, field.metadata["help"]
-        if field.metadata["choices"]:
+        if field.metadata["choices"] and kind is str:
             flags.DEFINE_enum(name, default, field.metadata["choices"], help_text, flag_values=flag_values)
         elif isinstance(default, tuple):
             flags.DEFINE_list(name, [str(value) for value in default], help_text, flag_values=flag_values)

@@ -16,7 +16,8 @@ import sys
 from absl import flags
 
 from tfvae import command
-from tfvae.studies import estimate, plan, report, results, sizes, tasks, work
+from tfvae.data import datasets
+from tfvae.studies import plan
 
 EXPERIMENT = flags.DEFINE_multi_string(
     "experiment", [], "TABLE/NAME: FLAGFILE --flag=value …: a row, and how tfvae.train makes it. Repeated."
@@ -34,7 +35,8 @@ IMAGES = flags.DEFINE_multi_string(
     "images",
     [],
     "DATASET=NUMBER: images that every experiment of a dataset sees with --scale=cpu. Repeated. Default: "
-    f"{', '.join(f'{name}={number}' for name, number in plan.CPU_IMAGES.items())}, others {plan.DEFAULT_CPU_IMAGES}.",
+    f"{', '.join(f'{one.name}={one.cpu_images}' for one in datasets.DATASETS.values())}, others "
+    f"{datasets.Dataset.cpu_images}.",
 )
 ONLY = flags.DEFINE_list("only", [], "Experiments to run: names, tables or TABLE/NAME, with * and ?. Default: all.")
 COMMON_FLAGS = flags.DEFINE_string(
@@ -62,7 +64,7 @@ ASSUMED_TFLOPS = flags.DEFINE_float(
     "assumed_tflops",
     None,
     "TFLOP/s that training sustains, to estimate hours before anything is measured. Default: "
-    f"{', '.join(f'{name} {value / 1e12:g}' for name, value in estimate.ASSUMED.items())}.",
+    f"{', '.join(f'{name} {value / 1e12:g}' for name, value in plan.SCALES.items())}.",
     1e-6,
 )
 NOTE = flags.DEFINE_multi_string("note", [], "A sentence for the report, such as where the data came from. Repeated.")
@@ -72,47 +74,6 @@ LIST = flags.DEFINE_boolean(
     "list", False, "Print what there is to do, one task a line: NAME, done or missing, what it waits for; tabs between."
 )
 WORK = flags.DEFINE_string("work", None, "NAME of --list: do this task alone and write no report.")
-
-
-def main(argv):
-    with command.user_errors():
-        modes = [f.name for f in (REPORT_ONLY, DRY_RUN, LIST, WORK) if f.value not in (None, False)]
-        if len(modes) > 1:
-            raise ValueError(f"--{' and --'.join(modes)} given: expected one of them.")
-        study = make_study()
-        chosen = study.selected(ONLY.value)
-        everything = tasks.of_study(study, chosen)
-        task = None if WORK.value is None else work.task_named(study, everything, WORK.value)
-    if LIST.value:
-        print(work.listing(everything))
-        return
-    if task:
-        for line in work.do(study, [task]).values():
-            raise command.UserError(f"{task.name}: {line}")
-        return
-    speed = (ASSUMED_TFLOPS.value or estimate.ASSUMED[study.scale] / 1e12) * 1e12
-    data_dirs = {dataset: study.data_dir(dataset) for dataset in study.datasets}
-    known = sizes.of_experiments(study.experiments, data_dirs, study.output_dir / "sizes.json")
-    failed = {}
-    if not REPORT_ONLY.value:
-        print(work.overview(study, chosen, known, speed), flush=True)
-        if DRY_RUN.value:
-            return
-        failed = work.do(study, everything, lambda: estimate.seconds_left(study, chosen, known, speed))
-    found = results.read(study, known)
-    file = report.write(study, found, shown_command(sys.argv[1:]), NOTE.value)
-    print(f"Report: {file} and {file.with_suffix('.html')}")
-    if REPORT_ONLY.value:
-        return
-    rows = [row for row in found.rows if row.experiment in chosen]
-    empty = [row for row in rows if not row.scores]
-    for name, line in failed.items():
-        print(f"failed: {name}: {line}")
-    if empty or failed:
-        raise command.UserError(
-            f"{len(empty)} of {len(rows)} rows are empty and {len(failed)} tasks failed: expected all; the report gives the "
-            "reasons, and the same command tries again."
-        )
 
 
 def make_study():
@@ -135,6 +96,52 @@ def make_study():
         mixture_tables=tuple(MIXTURE_TABLES.value),
         eval_points=EVAL_POINTS.value,
     )
+
+
+command.start(__name__, lambda: make_study().selected(ONLY.value))
+
+from tfvae.studies import estimate, report, results, sizes, tasks, work
+
+
+def main(argv):
+    with command.user_errors():
+        modes = [f.name for f in (REPORT_ONLY, DRY_RUN, LIST, WORK) if f.value not in (None, False)]
+        if len(modes) > 1:
+            raise ValueError(f"--{' and --'.join(modes)} given: expected one of them.")
+        study = make_study()
+        chosen = study.selected(ONLY.value)
+        everything = tasks.of_study(study, chosen)
+        task = None if WORK.value is None else work.task_named(study, everything, WORK.value)
+    if LIST.value:
+        print(work.listing(everything))
+        return
+    if task:
+        for line in work.do(study, [task]).values():
+            raise command.UserError(f"{task.name}: {line}")
+        return
+    speed = (ASSUMED_TFLOPS.value or plan.SCALES[study.scale] / 1e12) * 1e12
+    data_dirs = {dataset: study.data_dir(dataset) for dataset in study.datasets}
+    known = sizes.of_experiments(study.experiments, data_dirs, study.output_dir / "sizes.json")
+    failed = {}
+    if not REPORT_ONLY.value:
+        print(work.overview(study, chosen, known, speed), flush=True)
+        if DRY_RUN.value:
+            return
+        failed = work.do(study, everything, lambda: estimate.seconds_left(study, chosen, known, speed))
+    found = results.read(study, known)
+    file = report.write(study, found, shown_command(sys.argv[1:]), NOTE.value)
+    print(f"Report: {file} and {file.with_suffix('.html')}")
+    if REPORT_ONLY.value:
+        return
+    rows = [row for row in found.rows if row.experiment in chosen]
+    empty = [row for row in rows if not row.scores]
+    for name, line in failed.items():
+        print(f"failed: {name}: {line}")
+    if empty or failed:
+        raise command.UserError(
+            f"{len(empty)} of {len(rows)} rows are empty and {len(failed)} tasks failed: expected all; the report gives the "
+            "reasons, and the same command tries again."
+        )
 
 
 def shown_command(arguments):

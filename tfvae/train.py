@@ -6,47 +6,51 @@ The same command again resumes a run that was cut short. Lengths count in images
 discriminator or the encoder.
 """
 
-import math
-
-import keras
-import tensorflow as tf
 from absl import flags
 
 from tfvae import command, config
-from tfvae.data import pipeline
-from tfvae.networks import layers
-from tfvae.scoring import extractors, protocol
-from tfvae.training import build, callbacks, checkpoints, run
-from tfvae.training import strategy as strategies
 
 config.define_flags()
 DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print networks, parameters, FLOPs and memory, then stop.")
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Delete the run in --model_dir and start anew.")
 
-# Operations whose results the backward pass keeps: an estimate.
-KEPT = ("Conv2D", "Conv2DBackpropInput", "FusedBatchNormV3", "Relu", "LeakyRelu", "AddV2", "Mul")
+command.start(__name__, config.Config.from_flags)
+
+import keras
+import tensorflow as tf
+
+from tfvae.data import pipeline
+from tfvae.networks import tables
+from tfvae.objectives.objective import STATISTICS_IMAGES
+from tfvae.scoring import extractors, protocol
+from tfvae.training import build, callbacks, checkpoints, cost, run
+from tfvae.training import strategy as strategies
 
 
 def main(argv):
     with command.user_errors():
         settings = config.Config.from_flags()
+        build.objective_class(settings)  # an unknown one is told of before the data is prepared
         if not settings.model_dir and not DRY_RUN.value:
             raise ValueError("--model_dir is missing: expected the folder of the run, such as --model_dir=runs/first.")
         if DRY_RUN.value:
             keras.config.set_dtype_policy(settings.precision)
             split = pipeline.describe(settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution)
-            settings = settings.resolve(split)
-            print(summary(settings, split.num_classes if settings.conditional else 0))
+            settings = build.resolve(settings, split)
+            tables.check_attention(settings.resolution, settings.attention_resolution)
+            print(cost.summary(settings, split.num_classes if settings.conditional else 0))
             return
         strategy = strategies.make_strategy(settings)
         strategies.check_batch_size(settings.batch_size, strategy)
         split = pipeline.load(
             settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution, streaming=settings.streaming
         )
-        settings = settings.resolve(split)
+        settings = build.resolve(settings, split)
         extractor = None
         if settings.eval_every_images:
-            extractor = extractors.load(settings.inception_dir, settings.classifier_dir)
+            extractor = extractors.load(
+                settings.extractor, inception_dir=settings.inception_dir, classifier_dir=settings.classifier_dir
+            )
             protocol.check_resolution(extractor, split)
         worker, num_workers = strategies.worker_of(strategy)
         directory = run.RunDirectory(settings.model_dir)
@@ -64,7 +68,7 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
     Args:
         settings: resolved `Config`. strategy: of `strategies.make_strategy`. split: the training data.
         directory: `run.RunDirectory`. model: the compiled objective. worker, num_workers: this process of how many.
-        extractor: of `scores.features`; needed with `eval_every_images`.
+        extractor: an `Extractor`; needed with `eval_every_images`.
 
     Raises:
         UserError: no readable checkpoint, a loss that is not finite, no space for a checkpoint.
@@ -80,7 +84,7 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
         )
     total = settings.total_steps * model.images_per_step
     print(
-        f"{settings.objective} of {settings.architecture}, {settings.dataset} at {settings.resolution} px, "
+        f"{model.title} of {settings.architecture}, {settings.dataset} at {settings.resolution} px, "
         f"{split.num_images:,} images; {total:,} images to see = {total / split.num_images:.1f} epochs = "
         f"{settings.total_steps:,} steps on {strategy.num_replicas_in_sync} replica(s)"
         + (f"; resumed at {model.images_seen:,}" if restored else ""),
@@ -97,7 +101,7 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
         return split.batches(settings.batch_size, settings.seed, first, worker, num_workers, local_replicas)
 
     dataset = strategy.distribute_datasets_from_function(batches)
-    sample = next(split.batches(build.STATISTICS_IMAGES, settings.seed).as_numpy_iterator())
+    sample = next(split.batches(STATISTICS_IMAGES, settings.seed).as_numpy_iterator())
     data = sample["image"], sample["label"]
     saver = checkpoints.Checkpoints(settings, directory, data, worker == 0, num_workers - 1)
     listeners = [checkpoints.Finite(directory), saver]
@@ -123,52 +127,6 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
         )
     else:
         print(f"Stopped at {model.images_seen:,} images, saved. The same command goes on from there.")
-
-
-def summary(settings, num_classes):
-    """Networks, parameters, FLOPs an image and memory, as text."""
-    lines = [
-        f"{settings.objective} of {settings.architecture} at {settings.resolution} px, ch {settings.base_channels}"
-    ]
-    floats, kept = 0, 0
-    # Zeros: the first values do not matter here, and orthogonal ones take a while.
-    for make, inputs in (
-        (build.make_generator, [tf.TensorSpec([1, settings.latent_dim]), tf.TensorSpec([1], tf.int32)]),
-        (
-            build.make_discriminator,
-            [tf.TensorSpec([1, *[settings.resolution] * 2, 3]), tf.TensorSpec([1], tf.int32)],
-        ),
-    ):
-        network = make(settings, num_classes, initializer="zeros")
-        graph = (
-            tf.function(network).get_concrete_function(*inputs[: 2 if network.num_classes else 1], training=True).graph
-        )
-        sizes = [
-            math.prod(side or 1 for side in result.shape) * result.dtype.size
-            for op in graph.get_operations()
-            if op.type in KEPT
-            for result in op.outputs[:1]
-        ]
-        number = sum(w.shape.num_elements() for w in (v.value for v in network.trainable_variables))
-        role = "generator" if make is build.make_generator else "discriminator"
-        if settings.objective == "vae":
-            role = {"generator": "decoder", "discriminator": "encoder"}[role]
-        lines += [
-            "",
-            f"{role}: {number:,} trainable parameters, {layers.flops_per_image(network) / 1e9:.3f} GFLOP an image forward",
-        ]
-        lines += [f"  {block.name:<28} {type(block).__name__}" for block in network.layers]
-        # Weights, gradients and the optimizer's slots; the generator also has its average.
-        slots = 2 if settings.optimizer == "adam" else int(settings.beta_1 > 0)
-        floats += number * (2 + slots + (make is build.make_generator))
-        kept += sum(sizes)
-    batch = settings.batch_size * (2 if settings.objective == "gan" else 1)
-    lines += [
-        "",
-        f"memory: about {floats * 4 / 1e6:,.0f} MB for weights, gradients, the optimizers' slots and the EMA, and about "
-        f"{kept * batch / 1e6:,.0f} MB for what the backward pass keeps of {batch} pictures",
-    ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ import tensorflow as tf
 from absl import flags
 
 from tfvae import command, config
-from tfvae.data import pipeline
+from tfvae.data import datasets, pipeline
 from tfvae.scoring import classifier
 from tfvae.training import strategy as strategies
 
-DATASET = flags.DEFINE_string("dataset", "shapes", "cifar10, lfw, shapes, folder:PATH, or another TFDS dataset.")
+DATASET = flags.DEFINE_string("dataset", config.Config.dataset, datasets.flag_help())
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
 RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: the dataset's own.", lower_bound=8)
 OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the SavedModel; must not be there yet.")
@@ -52,7 +52,7 @@ def main(argv):
         place = dict(data_dir=DATA_DIR.value, resolution=RESOLUTION.value)
         data = pipeline.load(DATASET.value, **place, streaming=False).fingerprint
         train, held_out = classifier.labelled_splits(DATASET.value, **place, min_images=MIN_IMAGES.value)
-    recipe = classifier.RECIPES.get(DATASET.value, classifier.DEFAULT_RECIPE)
+    recipe = datasets.record(DATASET.value).recipe
     epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
     steps = max(1, train.num_images // BATCH_SIZE.value)
     settings = {

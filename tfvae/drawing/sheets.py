@@ -30,12 +30,15 @@ def drawer(network):
     return generate
 
 
-def encoder_of(model):
-    """A VAE's encoder as a function of arrays: uint8 pictures to (mean, log variance), float32 [N, latent_dim] each."""
+def encoder_of(model, ema=True):
+    """An objective's encoder as a function of arrays: uint8 pictures to (mean, log variance), float32 [N, latent_dim] each.
+
+    ema: its moving average, which belongs with the decoder's.
+    """
 
     @tf.function(reduce_retracing=True)
     def encode(image):
-        return model.encode(images.to_model_range(image))
+        return model.encode(images.to_model_range(image), ema=ema)
 
     def encode_all(image):
         parts = [encode(tf.constant(image[start : start + BATCH])) for start in range(0, len(image), BATCH)]

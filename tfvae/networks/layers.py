@@ -70,7 +70,8 @@ class _Weighted(keras.layers.Layer):
         return kernel / sigma
 
     def add_bias(self, x):
-        return x if self.bias is None else tf.nn.bias_add(x, tf.cast(self.bias.value, x.dtype))
+        # Not tf.nn.bias_add: on CPUs its gradient is summed in bfloat16, where 256 + 1 is 256.
+        return x if self.bias is None else x + tf.cast(self.bias.value, x.dtype)
 
 
 class Dense(_Weighted):

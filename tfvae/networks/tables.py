@@ -49,15 +49,55 @@ def generator_sizes(resolution):
     return tuple(4 * 2 ** (i + 1) for i in range(stages - 1)) + (resolution,)
 
 
-def discriminator_multipliers(resolution, channel_multipliers=None):
-    """The generator's chain mirrored: one entry for the first stage's output and one for each later one.
+def discriminator_multipliers(resolution, channel_multipliers=None, discriminator_channel_multipliers=None):
+    """The generator's chain mirrored, or one of its own: one entry for the first stage's output and one for each later one.
 
     32 and 45 px have three halvings (32 to 4 and 45 to 5), so at 45 px the widest entry of the generator is left out.
 
-    Args and raises: as `generator_multipliers`. Returns: tuple of `halvings + 1` ints.
+    Args:
+        resolution, channel_multipliers: as `generator_multipliers`'.
+        discriminator_channel_multipliers: a chain in the mirrored one's place, from the picture on, of the same length; or None.
+
+    Returns:
+        Tuple of `halvings + 1` ints.
+
+    Raises:
+        ValueError: no table has the resolution, or a chain has another length.
     """
     mirrored = generator_multipliers(resolution, channel_multipliers)[::-1]
-    return mirrored[:4] if resolution == 45 else mirrored
+    mirrored = mirrored[:4] if resolution == 45 else mirrored
+    own = discriminator_channel_multipliers
+    if not own:
+        return mirrored
+    if len(own) != len(mirrored) or min(own) < 1:
+        raise ValueError(
+            f"--discriminator_channel_multipliers={','.join(map(str, own))} does not fit {resolution} px: expected "
+            f"{len(mirrored)} positive numbers such as {','.join(map(str, mirrored))}."
+        )
+    return tuple(own)
+
+
+def attention_sides(resolution):
+    """Sides after whose stages a network may have its non-local block: (the generator's, the discriminator's), two tuples."""
+    halvings = len(discriminator_multipliers(resolution)) - 1
+    return generator_sizes(resolution), tuple(resolution // 2 ** (i + 1) for i in range(halvings))
+
+
+def default_attention_resolution(resolution):
+    """64, BigGAN's, where both networks have that side; else 0: no non-local block."""
+    return 64 if all(64 in sides for sides in attention_sides(resolution)) else 0
+
+
+def check_attention(resolution, attention_resolution):
+    """Raises a ValueError for a side that only one of the two networks has: it alone would get the non-local block."""
+    generator, discriminator = attention_sides(resolution)
+    if (attention_resolution in generator) != (attention_resolution in discriminator):
+        shared = [str(side) for side in generator if side in discriminator]
+        only = "generator" if attention_resolution in generator else "discriminator"
+        raise ValueError(
+            f"--attention_resolution={attention_resolution}: at {resolution} px only the {only} has a stage of that side. "
+            f"Expected {' or '.join(shared) + ', which both have, or ' if shared else ''}0: no non-local block."
+        )
 
 
 def latent_chunks(latent_dim, num_blocks):

@@ -3,9 +3,14 @@
 import keras
 import tensorflow as tf
 
+from tfvae.data.images import to_model_range
+from tfvae.networks import layers
 from tfvae.objectives import losses
 
 STREAMS = 1024  # independent draws that one step may make
+# Real images by which the averaged networks' statistics are measured, and how many at a time: the same numbers on any machine, so
+# that equal weights draw equal pictures.
+STATISTICS_IMAGES, STATISTICS_BATCH = 1024, 64
 
 
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -36,25 +41,40 @@ def make_optimizer(name, learning_rate, beta_1, beta_2):
 
 
 class Objective(keras.Model):
-    """A generator and a discriminator (or decoder and encoder), their optimizers, the EMA generator and the step count.
+    """A generator and a discriminator (or decoder and encoder), their optimizers, their averages and the step count.
 
     Everything random is drawn from (seed, step, place in the global batch): a run depends neither on how many replicas
     share it nor on where it was resumed. Create it, its networks and optimizers in the strategy's scope, and compile it there.
 
+    A subclass says everything that others ask of an objective; nobody else compares its name:
+
+    - `title`, `network_titles`: what people call it and its two networks.
+    - `encode`: None, or the method that gives an image's code. With it come the average of the second network,
+      reconstructions, the mixture prior and the signatures `encode` and `reconstruct` of a published version.
+    - `discriminator_head`: arguments that make the second network's head.
+    - `step_flops`, `pictures_per_image`: what a train step costs.
+    - `progress_logs`: which of its logs the progress line shows.
+    - `train_step`, `statistics_inputs`: below.
+
     Args:
         generator, discriminator: networks with the signatures of `tfvae.networks`.
         ema_generator: a second generator of the same shape; it holds the moving average of the first one's weights.
-        to_model_range: uint8 pictures to float32 in [-1, 1].
-        global_batch_size: images a discriminator step over all replicas.
+        ema_discriminator: the same of the discriminator, where `encode` is not None; else None.
+        global_batch_size: images in each discriminator step over all replicas.
         seed: of the noise, int.
         flip: mirror half of the real images left to right.
-        ema_decay: of the moving average, a generator step; `ema_start_images`: before it, the average is a plain copy.
+        ema_decay: of the moving averages, per generator step; `ema_start_images`: before it, an average is a plain copy.
         gradient_clip_value: largest size of a gradient's entry; 0 for no limit.
         gradient_clip_norm: largest norm of a network's whole gradient; 0 for no limit.
         weight_decay: L2, added to the gradient as weight_decay x weight.
         orthogonal_regularization: weight of `losses.orthogonal_penalty` over the generator's kernels.
     """
 
+    title = None
+    network_titles = ("generator", "discriminator")
+    encode = None
+    progress_logs = ()
+    pictures_per_image = 1  # pictures that the backward pass holds for each image of the batch
     batches_per_step = 1  # real batches that one train step consumes
 
     def __init__(
@@ -62,8 +82,8 @@ class Objective(keras.Model):
         generator,
         discriminator,
         ema_generator,
+        ema_discriminator=None,
         *,
-        to_model_range,
         global_batch_size,
         seed=0,
         flip=False,
@@ -75,8 +95,8 @@ class Objective(keras.Model):
         orthogonal_regularization=0.0,
     ):
         super().__init__(autocast=False)
-        self.generator, self.discriminator, self.ema_generator = generator, discriminator, ema_generator
-        self.to_model_range = to_model_range
+        self.generator, self.discriminator = generator, discriminator
+        self.ema_generator, self.ema_discriminator = ema_generator, ema_discriminator
         self.global_batch_size, self.seed, self.flip = global_batch_size, seed, flip
         self.ema_decay, self.ema_start_images = ema_decay, ema_start_images
         self.gradient_clip_value, self.gradient_clip_norm = gradient_clip_value, gradient_clip_norm
@@ -84,10 +104,31 @@ class Objective(keras.Model):
         self.step = tf.Variable(
             0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-        for average, weight in zip(ema_generator.weights, generator.weights):
-            average.assign(weight)
-        self.statistics_step = None  # the step at which the EMA generator's batch statistics were last measured
+        for average, network in self.averages:
+            for average_weight, weight in zip(average.weights, network.weights):
+                average_weight.assign(weight)
+        self.encoder_average_restored = True  # False: the checkpoint that was restored had none
+        self.statistics_step = None  # the step at which the averages' batch statistics were last measured
         self.built = True
+
+    @classmethod
+    def discriminator_head(cls, config, num_classes):
+        """Arguments of the second network that this objective decides: a dict. `config`: resolved; num_classes: 0 without."""
+        raise NotImplementedError  # abstract: gan.py and vae.py
+
+    @classmethod
+    def step_flops(cls, config, generator, discriminator):
+        """FLOPs of a train step for each image of its batch, from those of the networks' forward passes of one image.
+
+        A backward pass costs two forward passes through weights, one through inputs alone.
+        """
+        raise NotImplementedError  # abstract: gan.py and vae.py
+
+    @property
+    def averages(self):
+        """[(moving average, network)] of the networks that have one."""
+        pairs = [(self.ema_generator, self.generator), (self.ema_discriminator, self.discriminator)]
+        return [(average, network) for average, network in pairs if average is not None]
 
     @property
     def generator_weights(self):
@@ -197,7 +238,7 @@ class Objective(keras.Model):
 
     def real_images(self, batch, stream):
         """The batch's images in the model's range, float32 [b, H, W, 3], half of them mirrored with `flip`."""
-        image = self.to_model_range(batch["image"])
+        image = to_model_range(batch["image"])
         if self.flip:
             mirrored = self.uniform(stream, 1)[:, :, None, None] < 0.5
             image = tf.where(mirrored, image[:, :, ::-1], image)
@@ -247,13 +288,14 @@ class Objective(keras.Model):
         return norm
 
     def finish_step(self):
-        """Moves the EMA generator and counts the step."""
+        """Moves the averages and counts the step."""
         # Trainable weights alone: the others (batch statistics, u) are measured when the average is used.
         images = (self.step.read_value() + 1) * self.images_per_step
         decay = tf.where(images < self.ema_start_images, 0.0, self.ema_decay)
-        for average, weight in zip(self.ema_generator.trainable_weights, self.generator.trainable_weights):
-            average, weight = average.value, weight.value
-            average.assign(weight + decay * (average - weight))
+        for average, network in self.averages:
+            for average_weight, weight in zip(average.trainable_weights, network.trainable_weights):
+                average_weight, weight = average_weight.value, weight.value
+                average_weight.assign(weight + decay * (average_weight - weight))
         self.step.assign_add(1)
 
     # Use.
@@ -262,8 +304,40 @@ class Objective(keras.Model):
     def images_seen(self):
         return int(self.step.numpy()) * self.images_per_step
 
+    def measure_statistics(self, images, labels):
+        """Measures the averages' statistics (batch norm's, and spectral norm's u), so that they are ready for use without data.
+
+        On batches and noise that no number of replicas changes; once for each step.
+
+        Args:
+            images, labels: uint8 [N, H, W, 3], int32 [N], drawn from the training split; used in whole batches of
+                `STATISTICS_BATCH`.
+        """
+        step = int(self.step.numpy())
+        if self.statistics_step == step:
+            return
+        # From the networks' own, so that the result does not depend on when this was last done.
+        for average, network in self.averages:
+            for average_weight, weight in zip(average.non_trainable_weights, network.non_trainable_weights):
+                average_weight.assign(weight)
+        batch = min(STATISTICS_BATCH, len(images))
+        rows = [slice(i, i + batch) for i in range(0, len(images) - batch + 1, batch)]
+        layers.reestimate_statistics(
+            self.ema_generator,
+            lambda i: self._draw_as_in_training(
+                tf.constant(images[rows[i]]), tf.constant(labels[rows[i]]), tf.constant(i, tf.int64)
+            ),
+            list(range(len(rows))),
+        )
+        self.statistics_step = step
+
+    @tf.function
+    def _draw_as_in_training(self, images, labels, index):
+        latent, label = self.statistics_inputs(images, labels, index)
+        self.ema_generator(latent, label, training=True)
+
     def statistics_inputs(self, images, labels, index):
-        """The generator's inputs as in training, to re-estimate the EMA generator's batch-norm statistics.
+        """The average generator's inputs as in training, to measure its batch-norm statistics.
 
         Args:
             images, labels: one batch of real images, uint8 [B, H, W, 3], int32 [B]. index: int64, which batch it is.

@@ -138,9 +138,9 @@ def of_model(settings, model):
         "sample": (lambda *x: in_chunks(sample_chunk, png_kind, *x), [seed, truncation, *label]),
         "decode": (lambda *x: in_chunks(decode_chunk, image_kind, *x), [latent, *label]),
     }
-    if settings.objective == "vae":
+    if model.encode:
         encoder = without_spectral_norm(
-            model.discriminator, build.make_discriminator(plain, num_classes, initializer="zeros")
+            model.ema_discriminator, build.make_discriminator(plain, num_classes, initializer="zeros")
         )
 
         def encode(image):

@@ -2,9 +2,7 @@
 
 from tfvae.studies import runner, tasks
 
-# Sustained in training, assumed until something was measured: FLOP/s by scale.
-ASSUMED = {"full": 20e12, "cpu": 0.15e12}
-SCORING_SECONDS = 180.0  # of one run's start, scores and pictures, likewise
+SCORING_SECONDS = 180.0  # of one run's start, scores and pictures, assumed until something was measured
 
 
 def training_seconds(study, sizes, speed):

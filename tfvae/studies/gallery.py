@@ -7,7 +7,7 @@ from sklearn import metrics, neighbors
 
 from tfvae.data.split import CHUNK, choose
 from tfvae.drawing import prior, sheets
-from tfvae.scoring import protocol
+from tfvae.scoring import protocol, scores
 
 SHOWN = 12  # pictures a row
 REFERENCE_IMAGES = 5_000  # real images whose balls make the manifold
@@ -18,7 +18,7 @@ def take(model, train, extractor, number, seed):
     """The arrays that every model has, by name.
 
     Args:
-        model: `Model`. train: the `Split` that it was trained on. extractor: of `scoring.extractors`.
+        model: `Model`. train: the `Split` that it was trained on. extractor: an `Extractor`.
         number: images that are drawn. seed: of latents.
 
     Returns:
@@ -38,7 +38,8 @@ def take(model, train, extractor, number, seed):
     nearest = neighbors.NearestNeighbors(n_neighbors=1, algorithm="brute").fit(real.features)
     ends = sheets.latents(2 * PATHS, model.latent_dim, seed)
     path = sheets.interpolate(ends[:PATHS], ends[PATHS:], SHOWN).reshape(-1, model.latent_dim)
-    spread = spread_within_classes(fake) / spread_within_classes(real, np.bincount(fake.logits.argmax(1)))
+    given = scores.Given(real, fake)
+    spread = scores.spread_within_classes(given) if scores.LOGITS in given.known else np.nan
     facts = {
         "seed": seed,
         "drawn": number,
@@ -56,7 +57,7 @@ def take(model, train, extractor, number, seed):
     }
 
 
-def realism(real, fake, k=protocol.PRECISION_NEIGHBOURS):
+def realism(real, fake, k=scores.PRECISION_NEIGHBOURS):
     """Realism of each fake: the largest of (radius of a real image's ball / the fake's distance to that image), float [m].
 
     A ball reaches to the k-th nearest real image. Half of the balls, the wide ones, are left out, as in the paper: they lie
@@ -72,29 +73,3 @@ def realism(real, fake, k=protocol.PRECISION_NEIGHBOURS):
         fake, real[kept], reduce_func=lambda part, start: (radii[kept] / np.maximum(part, 1e-12)).max(axis=1)
     )
     return np.concatenate(list(parts))
-
-
-def spread_within_classes(outputs, counts=None):
-    """Root mean squared distance, in an extractor's features, between two different images of the same class.
-
-    An image's class is the one to which the extractor gives the largest logit.
-
-    Args:
-        outputs: `protocol.Outputs`, with K classes.
-        counts: int [K], the weights of the classes in the mean, as a number of images each; classes of fewer than two count
-            nothing. Default: the numbers of `outputs` itself.
-
-    Returns:
-        A float, in units of the features; NaN if no class has two images.
-    """
-    labels = outputs.logits.argmax(axis=1)
-    counts = np.bincount(labels) if counts is None else counts
-    counts = np.where(counts > 1, counts, 0)  # one image alone has no distance
-    total, weight = 0.0, 0
-    for label in np.flatnonzero(counts):
-        members = outputs.features[labels == label].astype(np.float64)
-        if len(members) > 1:
-            # The mean squared distance of two different members is twice their variance.
-            total += counts[label] * 2.0 * members.var(axis=0, ddof=1).sum()
-            weight += counts[label]
-    return float(np.sqrt(total / weight)) if weight else float("nan")

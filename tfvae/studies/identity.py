@@ -13,7 +13,6 @@ import os
 import pathlib
 
 from tfvae.command import write_whole
-from tfvae.data.folder import EXTENSIONS
 
 FORMAT = 1  # of records, and of the rule by which a split's fingerprint is made: under another one all are made anew
 
@@ -43,6 +42,8 @@ def stamp_of(folder):
     None where there is no such folder.
     It is cheap, and says only that files may have changed: fingerprints, which need the images themselves, say whether they have.
     """
+    from tfvae.data.folder import EXTENSIONS  # here: it imports TensorFlow, and reading a study's flags takes none
+
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         return None

@@ -19,40 +19,16 @@ import shlex
 from absl import flags
 
 from tfvae import config
+from tfvae.data import datasets
 from tfvae.scoring import extractors
 from tfvae.studies import identity
 
-SCALES = ("full", "cpu")
+# {scale: FLOP/s that training is assumed to sustain until something was measured}
+SCALES = {"full": 20e12, "cpu": 0.15e12}
 # --scale=cpu: one rule for every experiment, whatever its objective.
 WIDTH_DIVISOR, WIDTH_MULTIPLE = 4, 4  # BigGAN-deep's widths are multiples of 4
 BATCH_DIVISOR, LEAST_BATCH = 16, 32
-# Whole steps of every recipe: 1 to 5 discriminator steps of 32 images, 10 steps a call.
-CPU_IMAGES = {"cifar10": 160_000, "lfw": 80_000, "shapes": 80_000}
-DEFAULT_CPU_IMAGES = 80_000
 CPU_CHECKPOINT_SECONDS = 120
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """How all models of a dataset are scored: as many drawn images as reference images, and as many held-out ones to calibrate.
-
-    Attributes:
-        reference_split: of the dataset. held_out_split: outside of it; None: the data has none.
-        num_images: on each side.
-    """
-
-    reference_split: str
-    held_out_split: str | None
-    num_images: int
-
-
-PROTOCOLS = {
-    "cifar10": Protocol("train", "test", 10_000),
-    "shapes": Protocol("train", "test", 4_000),
-    # 200 images are held out of training: too few to compare with. So one half stands for the data and calibrates by the other.
-    "lfw": Protocol("train[:50%]", "train[50%:]", 6_500),
-}
-DEFAULT_PROTOCOL = Protocol("train", None, 10_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +58,22 @@ class Experiment:
         return self.settings.total_steps * self.settings.images_per_step
 
     @property
+    def objective(self):
+        """The class of its objective."""
+        from tfvae.training import build  # here: it imports TensorFlow, and reading a study's flags takes none
+
+        return build.objective_class(self.settings)
+
+    @property
     def label(self):
         """The name for people: without the dataset, names of objectives and networks as they are written."""
-        words = self.name.removeprefix(f"{slug(self.dataset)}_")
-        for written, shown in (("biggan_deep", "BigGAN-deep"), ("biggan", "BigGAN"), ("gan", "GAN"), ("vae", "VAE")):
+        from tfvae.training import build
+
+        words = self.name.removeprefix(f"{datasets.record(self.dataset).slug}_")
+        titles = {"biggan": "BigGAN", "biggan_deep": "BigGAN-deep"}
+        titles |= {name: objective.title for name, objective in build.OBJECTIVES.items()}
+        # Long ones first: they hold others.
+        for written, shown in sorted(titles.items(), key=lambda pair: -len(pair[0])):
             words = re.sub(rf"(?<![a-z]){written}(?![a-z])", shown, words)
         return words.replace("_", " ")
 
@@ -151,10 +139,10 @@ class Study:
 
     def with_mixture(self, experiment):
         """Whether it is also scored with latents from a mixture fitted to its codes."""
-        return experiment.settings.objective == "vae" and any(t in self.mixture_tables for t in experiment.tables)
+        return experiment.objective.encode is not None and any(t in self.mixture_tables for t in experiment.tables)
 
     def protocol(self, dataset):
-        known = PROTOCOLS.get(dataset, DEFAULT_PROTOCOL)
+        known = datasets.record(dataset).protocol
         return dataclasses.replace(known, num_images=min(known.num_images, self.num_images))
 
     def resolution(self, dataset):
@@ -173,7 +161,7 @@ class Study:
             place = dataset.removeprefix("folder:")
         key = hashlib.sha256(os.path.abspath(os.path.expanduser(place)).encode()).hexdigest()[:8]
         size = f"-{resolution}px" if resolution else ""
-        return self.output_dir / "data" / f"{slug(dataset)}{size}-{key}.json"
+        return self.output_dir / "data" / f"{datasets.record(dataset).slug}{size}-{key}.json"
 
     def data_key(self, dataset, resolution):
         """Of `identity.Data`: the images' part of a path."""
@@ -185,9 +173,11 @@ class Study:
         if self.inception_dir:
             return "inception_dir", pathlib.Path(self.inception_dir)
         if self.classifier_dir:
-            return "classifier_dir", pathlib.Path(self.classifier_dir.replace("{dataset}", slug(dataset)))
+            return "classifier_dir", pathlib.Path(
+                self.classifier_dir.replace("{dataset}", datasets.record(dataset).slug)
+            )
         key = self.data_key(dataset, self.resolution(dataset))
-        return "classifier_dir", self.output_dir / "classifiers" / f"{slug(dataset)}-{key}"
+        return "classifier_dir", self.output_dir / "classifiers" / f"{datasets.record(dataset).slug}-{key}"
 
     def extractor_is_there(self, dataset):
         return (self.extractor(dataset)[1] / "saved_model.pb").is_file() and not self.extractor_of_other_data(dataset)
@@ -227,7 +217,7 @@ class Study:
         kind = self.extractor(dataset)[0].removesuffix("_dir")
         data, extractor = self.data_key(dataset, self.resolution(dataset)), self.extractor_checksum(dataset)[:8]
         number = f"{self.protocol(dataset).num_images}x{self.num_seeds}"
-        return self.output_dir / "scores" / f"{slug(dataset)}-{data}_{kind}_{extractor}_{number}"
+        return self.output_dir / "scores" / f"{datasets.record(dataset).slug}-{data}_{kind}_{extractor}_{number}"
 
     def score_file(self, experiment, prior="normal"):
         suffix = "" if prior == "normal" else f"-{prior}"
@@ -252,14 +242,7 @@ def _checksum(folder):
 
 def shown(dataset):
     """A dataset's name for people."""
-    dataset = f"the folder {pathlib.Path(dataset).name}" if dataset.startswith("folder:") else dataset
-    return {"cifar10": "CIFAR-10", "lfw": "LFW"}.get(dataset, dataset)
-
-
-def slug(dataset):
-    """A dataset's name as a part of file names."""
-    name = f"folder_{pathlib.Path(dataset).name}" if dataset.startswith("folder:") else dataset
-    return re.sub(r"[^\w.-]", "_", name)
+    return datasets.record(dataset).title
 
 
 # From the study's flags.
@@ -284,7 +267,7 @@ def cut(settings, images):
     if width > WIDTH_MULTIPLE:
         width = max(WIDTH_MULTIPLE, round(width / WIDTH_DIVISOR / WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
     batch = min(settings.batch_size, max(LEAST_BATCH, settings.batch_size // BATCH_DIVISOR))
-    number = (CPU_IMAGES | images).get(settings.dataset, DEFAULT_CPU_IMAGES)
+    number = images.get(settings.dataset, datasets.record(settings.dataset).cpu_images)
     # Schedules keep their share of the run. The moving average's start does not: its decay is made for the full length, and a
     # start that is never reached leaves a plain copy.
     share = number / settings.train_images

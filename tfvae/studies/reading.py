@@ -112,7 +112,7 @@ def doubts(study, found):
             f"{'; '.join(weak)}. Coverage is not deceived that way."
         )
     kinds = [row.scores["protocol"]["extractor"] for row in scored]
-    classifiers = {k["name"]: k["accuracy"] for k in kinds if k["kind"] == "classifier"}
+    classifiers = {k["name"]: k["accuracy"] for k in kinds if k["accuracy"] is not None}
     if classifiers:
         listed = ", ".join(f"{name} ({accuracy:.0%} right)" for name, accuracy in classifiers.items())
         lines.append(

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from tfvae.scoring import protocol
+from tfvae.scoring.scores import SCORES, names_of
 from tfvae.studies import identity, plan, runner, tasks
 from tfvae.training import run
 
@@ -44,7 +44,7 @@ class Row:
     def value(self, name):
         """(mean, standard deviation over seeds or None) of a score; None where it is not there.
 
-        name: of the scores, or "score", "frechet" and "kernel" for either extractor's; "spread_within_classes".
+        name: the key of a record in `scores.SCORES`.
         """
         if name == "spread_within_classes":
             value = self.facts.get(name) if self.prior == "normal" else None
@@ -54,7 +54,8 @@ class Row:
     def reconstruction(self, name):
         """A score of a VAE's reconstructions, a float, or None."""
         part = (self.scores or {}).get("reconstruction")
-        return None if part is None else next((part["scores"][n] for n in _names(name) if n in part["scores"]), None)
+        found = None if part is None else [part["scores"][n] for n in names_of(name) if n in part["scores"]]
+        return found[0] if found else None
 
     @property
     def facts(self):
@@ -83,7 +84,7 @@ class Row:
         rows = []
         for row in self.curve:
             if "precision" in row:
-                short = {name: row[n] for name, names in protocol.NAMES.items() for n in names if n in row}
+                short = {key: row[name] for key in SCORES for name in names_of(key) if name in row}
                 rows.append(row | short)
         return rows
 
@@ -107,12 +108,8 @@ class Found:
 def score_of(scores, name):
     """(mean, spread or None) from what `tfvae.evaluate` wrote, or None where it has none or the score is not defined."""
     values = (scores or {}).get("scores", {})
-    found = next((values[n] for n in _names(name) if n in values), None)
+    found = next((values[n] for n in names_of(name) if n in values), None)
     return None if found is None or found["mean"] is None else (found["mean"], found["std"])
-
-
-def _names(name):
-    return protocol.NAMES.get(name, (name,))
 
 
 def read(study, sizes):

@@ -44,6 +44,8 @@ def _key(experiment):
 def measure(requests):
     """For each (unresolved `Config`, data_dir): the sizes, or None where no networks can be made of it."""
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    from tfvae.training import cost
+
     networks, sizes = {}, []
     for settings, data_dir in requests:
         # Experiments that differ in how they are trained have the same networks.
@@ -52,8 +54,8 @@ def measure(requests):
             networks[key] = _measure(settings, data_dir)
         found = networks[key]
         if found:
-            flops = step_flops(settings, *found["forward_flops"])
-            found = found | {"flops": settings.total_steps * settings.batch_size * flops}
+            flops = cost.step_flops(settings, *found["forward_flops"])
+            found = found | {"flops": settings.total_steps * flops}
         sizes.append(found)
     return sizes
 
@@ -68,6 +70,7 @@ OF_NETWORKS = (
     "latent_dim",
     "blocks_per_stage",
     "channel_multipliers",
+    "discriminator_channel_multipliers",
     "attention_resolution",
     "shared_embedding_dim",
 )
@@ -75,44 +78,20 @@ OF_NETWORKS = (
 
 def _measure(settings, data_dir):
     import keras
-    import tensorflow as tf
 
     from tfvae.data import pipeline
-    from tfvae.networks import layers
-    from tfvae.training import build
+    from tfvae.training import build, cost
 
     keras.backend.clear_session()  # frees the networks before
     try:
         split = pipeline.describe(settings.dataset, data_dir=data_dir, resolution=settings.resolution)
-        settings = settings.resolve(split)
-        num_classes = split.num_classes if settings.conditional else 0
-        networks = [
-            make(settings, num_classes, initializer="zeros")
-            for make in (build.make_generator, build.make_discriminator)
-        ]
+        settings = build.resolve(settings, split)
+        generator, discriminator = cost.of_networks(settings, split.num_classes if settings.conditional else 0)
     except ValueError:
         return None
-    side = settings.resolution
-    shapes = [[1, settings.latent_dim], [1, side, side, 3]]
-    for network, shape in zip(networks, shapes):
-        # Sizes are known once the network has been traced; an encoder takes no label.
-        inputs = [tf.TensorSpec(shape), tf.TensorSpec([1], tf.int32)][: 2 if network.num_classes else 1]
-        tf.function(network).get_concrete_function(*inputs, training=True)
-    parameters = [sum(v.value.shape.num_elements() for v in network.trainable_variables) for network in networks]
     return {
-        "generator_parameters": parameters[0],
-        "discriminator_parameters": parameters[1],
-        "generator_blocks": len(networks[0].blocks),
-        "forward_flops": [layers.flops_per_image(network) for network in networks],
+        "generator_parameters": generator["parameters"],
+        "discriminator_parameters": discriminator["parameters"],
+        "generator_blocks": len(generator["network"].blocks),
+        "forward_flops": [generator["forward_flops"], discriminator["forward_flops"]],
     }
-
-
-def step_flops(settings, generator, discriminator):
-    """FLOPs of a train step, for each image of its batch, from those of one image's forward pass.
-
-    A backward pass costs two forward passes through weights, one through inputs alone. GAN: a discriminator step draws, then
-    goes forward and back on real and drawn images; a generator step goes through both, without the discriminator's weights.
-    """
-    if settings.objective == "vae":
-        return 3 * (generator + discriminator)
-    return settings.discriminator_steps * (generator + 6 * discriminator) + 3 * generator + 2 * discriminator

@@ -7,8 +7,8 @@ import collections
 import functools
 import sys
 
-from tfvae.data import pipeline
-from tfvae.studies import identity, plan
+from tfvae.data import datasets
+from tfvae.studies import identity
 from tfvae.studies.runner import Blocked, Step, Task, read_record
 from tfvae.training import run
 
@@ -25,17 +25,21 @@ def of_study(study, experiments):
     Raises:
         ValueError: two tasks would have one name, or two classifiers one folder.
     """
-    datasets = dict.fromkeys(one.dataset for one in experiments)
-    if study.classifier_dir and "{dataset}" not in study.classifier_dir and len(datasets) > 1:
+    names = dict.fromkeys(one.dataset for one in experiments)
+    if study.classifier_dir and "{dataset}" not in study.classifier_dir and len(names) > 1:
         raise ValueError(
-            f"--classifier_dir={study.classifier_dir} is one folder for {len(datasets)} datasets ({', '.join(datasets)}): "
+            f"--classifier_dir={study.classifier_dir} is one folder for {len(names)} datasets ({', '.join(names)}): "
             "expected {dataset} in it, such as --classifier_dir=classifiers/{dataset}."
         )
     first, then = [], []
-    for dataset in datasets:
+    for dataset in names:
         name = preparation_name(study, dataset)
         first.append(Task(name, functools.partial(preparation, study, dataset)))
-        then.append(Task(f"calibration-{plan.slug(dataset)}", functools.partial(calibration, study, dataset), (name,)))
+        then.append(
+            Task(
+                f"calibration-{datasets.record(dataset).slug}", functools.partial(calibration, study, dataset), (name,)
+            )
+        )
         for folder in dict.fromkeys(one.folder for one in experiments if one.dataset == dataset):
             # Also rows that were not asked for: what they share is done once.
             rows = [one for one in study.experiments if one.folder == folder]
@@ -51,7 +55,7 @@ def of_study(study, experiments):
 
 def preparation_name(study, dataset):
     """The name of the task that comes before all others of a dataset."""
-    return f"{'data' if study.inception_dir else 'classifier'}-{plan.slug(dataset)}"
+    return f"{'data' if study.inception_dir else 'classifier'}-{datasets.record(dataset).slug}"
 
 
 def require(study, dataset, resolution):
@@ -83,8 +87,7 @@ def sized(resolution):
 def preparation(study, dataset):
     """The record of a dataset's images, one for each resolution, and the classifier that scores them."""
     protocol = study.protocol(dataset)
-    splits = ("train", protocol.reference_split, protocol.held_out_split, pipeline.HELD_OUT_SPLITS.get(dataset))
-    splits = f"--splits={','.join(dict.fromkeys(filter(None, splits)))}"
+    splits = f"--splits={','.join(filter(None, (protocol.reference_split, protocol.held_out_split)))}"
     source = [f"--dataset={dataset}", *places(study, dataset, extractor=False)]
     for resolution in dict.fromkeys(one.settings.resolution for one in study.experiments if one.dataset == dataset):
         file = study.data_file(dataset, resolution)

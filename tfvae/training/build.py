@@ -1,12 +1,51 @@
 """What a configuration makes: the networks and the objective."""
 
-import tensorflow as tf
+import dataclasses
 
-from tfvae.data import images
-from tfvae.networks import biggan, biggan_deep, layers
-from tfvae.objectives import gan, objective, vae
+from tfvae.networks import biggan, biggan_deep, tables
+from tfvae.objectives import gan, objective, soft_intro_vae, vae
 
 NETWORKS = {"biggan": biggan, "biggan_deep": biggan_deep}
+OBJECTIVES = {"gan": gan.GAN, "vae": vae.VAE, "soft_intro_vae": soft_intro_vae.SoftIntroVAE}
+
+
+def objective_class(config):
+    """The class of a configuration's objective.
+
+    Raises:
+        ValueError: there is no such objective.
+    """
+    if config.objective not in OBJECTIVES:
+        raise ValueError(f"--objective={config.objective}: expected one of {', '.join(OBJECTIVES)}.")
+    return OBJECTIVES[config.objective]
+
+
+def resolve(config, split):
+    """A configuration with every default filled in that depends on the data or on the networks.
+
+    Args:
+        config: `Config`. split: `Split` of the training data.
+
+    Raises:
+        ValueError: labels asked for where there are none, an unknown objective, widths that do not fit the resolution.
+    """
+    objective_class(config)
+    if config.conditional and not split.num_classes:
+        raise ValueError(f"--conditional: {config.dataset} has no labels. Leave the flag out.")
+    default_blocks = NETWORKS[config.architecture].Generator.default_blocks_per_stage
+    multipliers = tables.generator_multipliers(split.resolution, config.channel_multipliers)
+    tables.discriminator_multipliers(split.resolution, multipliers, config.discriminator_channel_multipliers)
+    attention = config.attention_resolution
+    return dataclasses.replace(
+        config,
+        resolution=split.resolution,
+        conditional=split.num_classes > 0 if config.conditional is None else config.conditional,
+        blocks_per_stage=config.blocks_per_stage or default_blocks,
+        channel_multipliers=multipliers,
+        attention_resolution=tables.default_attention_resolution(split.resolution) if attention is None else attention,
+        discriminator_beta_1=config.beta_1 if config.discriminator_beta_1 is None else config.discriminator_beta_1,
+        discriminator_beta_2=config.beta_2 if config.discriminator_beta_2 is None else config.discriminator_beta_2,
+    )
 
 
 def _network_arguments(config, initializer):
@@ -42,9 +81,11 @@ def make_generator(config, num_classes, initializer=None):
 
 def make_discriminator(config, num_classes, initializer=None):
     """The discriminator or encoder of a resolved configuration; arguments and errors as `make_generator`'s."""
-    # The VAE's encoder does not see the label.
-    head = dict(num_classes=num_classes) if config.objective == "gan" else dict(output_dim=2 * config.latent_dim)
-    return NETWORKS[config.architecture].Discriminator(**head, **_network_arguments(config, initializer))
+    return NETWORKS[config.architecture].Discriminator(
+        **objective_class(config).discriminator_head(config, num_classes),
+        discriminator_channel_multipliers=config.discriminator_channel_multipliers,
+        **_network_arguments(config, initializer),
+    )
 
 
 def make_objective(config, num_classes):
@@ -57,12 +98,19 @@ def make_objective(config, num_classes):
         ValueError: sizes that do not fit together.
     """
     num_classes = num_classes if config.conditional else 0
-    generator, discriminator = make_generator(config, num_classes), make_discriminator(config, num_classes)
-    ema_generator = make_generator(
-        config, num_classes, initializer="zeros"
-    )  # a copy of the generator's weights follows
-    shared = dict(
-        to_model_range=images.to_model_range,
+    kind = objective_class(config)
+    # The averages begin as copies of the weights.
+    average_encoder = make_discriminator(config, num_classes, initializer="zeros") if kind.encode else None
+    own = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if config.objective in field.metadata["objectives"]
+    }
+    model = kind(
+        make_generator(config, num_classes),
+        make_discriminator(config, num_classes),
+        make_generator(config, num_classes, initializer="zeros"),
+        average_encoder,
         global_batch_size=config.batch_size,
         seed=config.seed,
         flip=config.flip,
@@ -72,25 +120,8 @@ def make_objective(config, num_classes):
         gradient_clip_norm=config.gradient_clip_norm,
         weight_decay=config.weight_decay,
         orthogonal_regularization=config.orthogonal_regularization,
+        **own,
     )
-    networks = (generator, discriminator, ema_generator)
-    if config.objective == "gan":
-        model = gan.GAN(
-            *networks,
-            loss=config.loss,
-            discriminator_steps=config.discriminator_steps,
-            gradient_penalty=config.gradient_penalty,
-            augment_policies=config.augment,
-            **shared,
-        )
-    else:
-        model = vae.VAE(
-            *networks,
-            kl_weight=config.kl_weight,
-            kl_warmup_images=config.kl_warmup_images,
-            decoder_variance=config.decoder_variance,
-            **shared,
-        )
     model.compile(
         make_optimizer(config, config.generator_learning_rate, config.beta_1, config.beta_2, config.images_per_step),
         make_optimizer(
@@ -115,39 +146,3 @@ def make_optimizer(config, rate, beta_1, beta_2, images_per_step):
         start = (config.train_images - config.learning_rate_decay_images) / images_per_step
         rate = objective.LinearDecay(rate, start, config.train_images / images_per_step)
     return objective.make_optimizer(config.optimizer, rate, beta_1, beta_2)
-
-
-STATISTICS_IMAGES = 1024
-
-
-def refresh_ema_statistics(model, split_images, split_labels):
-    """Re-estimates the EMA generator's batch-norm statistics, so that a checkpoint is ready for use without the data.
-
-    Args:
-        model: an `Objective`.
-        split_images, split_labels: uint8 [N, R, R, 3], int32 [N], drawn from the training split; used in whole batches of
-            a replica's size.
-    """
-    if model.statistics_step == int(model.step.numpy()):
-        return  # measured already
-    batch = min(model.global_batch_size // model.distribute_strategy.num_replicas_in_sync, len(split_images))
-    if not hasattr(model, "measure_statistics"):
-
-        @tf.function
-        def measure(batch_images, batch_labels, index):
-            latent, label = model.statistics_inputs(batch_images, batch_labels, index)
-            model.ema_generator(latent, label, training=True)
-
-        model.measure_statistics = measure
-    # From the generator's own, so that the result does not depend on when this was last done.
-    for average, own in zip(model.ema_generator.non_trainable_weights, model.generator.non_trainable_weights):
-        average.assign(own)
-    rows = [slice(i, i + batch) for i in range(0, len(split_images) - batch + 1, batch)]
-    layers.reestimate_statistics(
-        model.ema_generator,
-        lambda i: model.measure_statistics(
-            tf.constant(split_images[rows[i]]), tf.constant(split_labels[rows[i]]), tf.constant(i, tf.int64)
-        ),
-        list(range(len(rows))),
-    )
-    model.statistics_step = int(model.step.numpy())

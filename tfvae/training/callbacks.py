@@ -15,8 +15,8 @@ from tfvae.data import images
 from tfvae.drawing import prior, sheets
 from tfvae.drawing.model import Model, drawer
 from tfvae.objectives import losses
-from tfvae.scoring import protocol, sources
-from tfvae.training import build, checkpoints
+from tfvae.scoring import protocol, scores, sources
+from tfvae.training import checkpoints
 
 
 class Clock:
@@ -48,9 +48,7 @@ class Progress(keras.callbacks.Callback):
         if now - self.last_time < self.every_seconds and seen < self.total:
             return
         speed = (seen - self.last_images) / max(now - self.last_time, 1e-9)
-        shown = "  ".join(
-            f"{k} {v:.4g}" for k, v in logs.items() if "loss" in k or k in ("squared_error", "kl_divergence")
-        )
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in logs.items() if "loss" in k or k in self.model.progress_logs)
         print(
             f"{seen:>11,} / {self.total:,} images  epoch {seen / self.num_images:.2f}  {speed:,.0f} images/s  "
             f"{duration(max(0, self.total - seen) / speed)} left  {shown}",
@@ -110,7 +108,7 @@ GROUPS = {
 
 
 class Sheets(keras.callbacks.Callback):
-    """Sheets from fixed latents, raw and EMA; interpolations; for a VAE reconstructions and the KL of each dimension.
+    """Sheets from fixed latents, raw and EMA; interpolations; with an encoder reconstructions and the KL of each dimension.
 
     Args:
         data: (images uint8 [N, R, R, 3], labels int32 [N]), the same ones at every sheet.
@@ -123,7 +121,7 @@ class Sheets(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.clock = Clock(self.config.sample_every_images, self.model.images_seen)
         self.raw, self.ema = sheets.drawer(self.model.generator), sheets.drawer(self.model.ema_generator)
-        self.encode = sheets.encoder_of(self.model) if self.config.objective == "vae" else None
+        self.encode = sheets.encoder_of(self.model) if self.model.encode else None
         self.written = None  # images seen at the newest sheets
 
     def on_train_batch_end(self, batch, logs=None):
@@ -137,7 +135,7 @@ class Sheets(keras.callbacks.Callback):
 
     def write(self):
         seen = self.written = self.model.images_seen
-        build.refresh_ema_statistics(self.model, *self.data)
+        self.model.measure_statistics(*self.data)
         size = (self.model.generator.latent_dim, self.model.generator.num_classes)
         samples = sheets.class_rows if size[1] else sheets.grid
         pictures = {
@@ -169,7 +167,7 @@ class Scores(keras.callbacks.Callback):
     a small sample compare along one run, not with those of `tfvae.evaluate`.
 
     Args:
-        split: the training split, whose subset is the reference. extractor: of `scores.features`, loaded outside of any scope.
+        split: the training split, whose subset is the reference. extractor: an `Extractor`, loaded outside of any scope.
         data: as `Sheets`'.
     """
 
@@ -200,7 +198,7 @@ class Scores(keras.callbacks.Callback):
     @property
     def name(self):
         """Of the score that tells the best."""
-        return protocol.name_of("frechet", self.extractor)
+        return scores.SCORES["frechet"].name_by(self.extractor.kind)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.clock.due(self.model.images_seen):
@@ -212,27 +210,27 @@ class Scores(keras.callbacks.Callback):
 
     def score(self):
         seen = self.scored = self.model.images_seen
-        build.refresh_ema_statistics(self.model, *self.data)
+        self.model.measure_statistics(*self.data)
         number = self.config.eval_images
         batches = self.source.batches(number, self.config.seed)
         outputs = protocol.outputs_of(batches, self.extractor, number, "scores", progress=False)
-        scores = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
-        scores = {name: value for name, value in scores.items() if math.isfinite(value)}
+        found = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
+        found = {name: value for name, value in found.items() if math.isfinite(value)}
         with self.writer.as_default(step=seen):
-            for name, value in scores.items():
+            for name, value in found.items():
                 tf.summary.scalar(f"scores_of_small_sample/{name}", value)
         self.writer.flush()
-        row = {"images": seen} | scores
+        row = {"images": seen} | found
         with self.directory.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        best = scores[self.name] < self.least
+        best = found[self.name] < self.least
         print(
-            f"{seen:>11,} images: {self.name} {scores[self.name]:.4g}, precision {scores['precision']:.3f}, "
-            f"recall {scores['recall']:.3f} of {number:,} images" + (", the best so far" if best else ""),
+            f"{seen:>11,} images: {self.name} {found[self.name]:.4g}, precision {found['precision']:.3f}, "
+            f"recall {found['recall']:.3f} of {number:,} images" + (", the best so far" if best else ""),
             flush=True,
         )
         if best:
-            self.least = scores[self.name]
+            self.least = found[self.name]
             self.keep(seen, row)
 
     def keep(self, seen, row):

@@ -11,7 +11,6 @@ import keras
 import tensorflow as tf
 
 from tfvae.command import UserError
-from tfvae.training import build
 from tfvae.training import strategy as strategies
 
 
@@ -96,7 +95,7 @@ class Checkpoints(keras.callbacks.Callback):
     def save(self):
         seen = self.model.images_seen
         self.last_time = time.monotonic()
-        build.refresh_ema_statistics(self.model, *self.data)
+        self.model.measure_statistics(*self.data)
         if self.chief:
             save(self.manager, seen)
         self.saved = seen

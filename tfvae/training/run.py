@@ -14,7 +14,42 @@ from tfvae.command import UserError, write_whole
 from tfvae.config import PLACES, Config
 from tfvae.drawing import sheets
 from tfvae.drawing.model import Model, drawer
-from tfvae.training.build import make_objective
+from tfvae.networks import tables
+from tfvae.training import build
+
+# Of config.json. A run without one is of format 0.
+FORMAT = 1
+
+
+def of_its_time(flags, format):
+    """The flags of an older run, with the values of its time where this version has another default or rule.
+
+    The one place that knows them: a change that older runs would notice adds its lines here, 1 to `FORMAT`, and a stored run to
+    the tests.
+
+    Args:
+        flags: {field: value}, as config.json holds them. format: of that file.
+
+    Returns:
+        {field: value}.
+    """
+    if format < 1:
+        fields = {field.name: field for field in dataclasses.fields(Config)}
+        # The only head that there was, and no flag for it.
+        flags = flags | {"encoder_head": "pool"}
+        # Flags of other objectives were ignored, whatever their value; now they are errors.
+        flags = {
+            name: value
+            for name, value in flags.items()
+            if name not in fields
+            or not fields[name].metadata["objectives"]
+            or flags["objective"] in fields[name].metadata["objectives"]
+        }
+        # A side that neither network has means no non-local block, which is 0 now. A side that one network alone has gave that
+        # network the block, and still does.
+        if not any(flags["attention_resolution"] in sides for sides in tables.attention_sides(flags["resolution"])):
+            flags["attention_resolution"] = 0
+    return flags
 
 
 class RunDirectory:
@@ -45,8 +80,14 @@ class RunDirectory:
             )
         try:
             record = json.loads(self.config_file.read_text())
+            format = record.get("format", 0)
+            if format > FORMAT:
+                raise UserError(
+                    f"{self.config_file} is of format {format}, from a newer version of tfvae: expected {FORMAT} or less. "
+                    "Use that version."
+                )
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in record["flags"].items()}
-            return Config(**values | {"model_dir": str(self.path)}), record["data"]
+            return Config(**of_its_time(values, format) | {"model_dir": str(self.path)}), record["data"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.config_file} cannot be read ({error}): expected the file that tfvae.train wrote."
@@ -59,7 +100,7 @@ class RunDirectory:
             config: resolved. split: the training split. overwrite: delete the run that is there.
 
         Raises:
-            UserError: another run is there.
+            UserError: another run is there. ValueError: a new run would get the non-local block in one network alone.
         """
         data = {
             "num_classes": split.num_classes,
@@ -67,12 +108,15 @@ class RunDirectory:
             "num_images": split.num_images,
             "fingerprint": split.fingerprint,
         }
+        if overwrite or not self.config_file.exists():
+            tables.check_attention(config.resolution, config.attention_resolution)
         if overwrite and self.config_file.exists():
             # Checkpoints first and config.json last: cut short, what is left is still refused under other flags.
             for old in (self.checkpoints, self.best, self.logs, self.samples, self.path / "sheets"):
                 if old.exists():
                     shutil.rmtree(old)
-            for old in (self.metrics, self.config_file):
+            # Scores too: they would pass for the new run's.
+            for old in (*self.path.glob("scores*.json"), self.metrics, self.config_file):
                 old.unlink(missing_ok=True)
         if not self.config_file.exists() and any(self.checkpoints.glob("ckpt-*")):
             raise UserError(
@@ -97,7 +141,7 @@ class RunDirectory:
                     "give another --model_dir, or --overwrite to delete it and start anew."
                 )
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-        record = {"flags": dataclasses.asdict(config), "data": data, "versions": versions}
+        record = {"format": FORMAT, "flags": dataclasses.asdict(config), "data": data, "versions": versions}
         write_whole(self.config_file, json.dumps(record, indent=2) + "\n")
 
 
@@ -111,7 +155,7 @@ def restore_newest(checkpoints, model, set_aside=False):
 
     Args:
         checkpoints: folder, `RunDirectory.checkpoints` or `.best`.
-        model: an `Objective`; restored whole, optimizers, EMA and step too.
+        model: an `Objective`; restored whole, optimizers, averages and step too.
         set_aside: rename damaged ones to `*.damaged`: of the one process that writes here.
 
     Returns:
@@ -121,16 +165,15 @@ def restore_newest(checkpoints, model, set_aside=False):
         UserError: there are checkpoints, and none can be read.
     """
     indices = sorted(checkpoints.glob("ckpt-*.index"), key=lambda p: int(p.stem.split("-")[1]), reverse=True)
-    checkpoint = tf.train.Checkpoint(objective=model)
     for index in indices:
         prefix = str(index.with_suffix(""))
         try:
-            checkpoint.restore(prefix).assert_consumed()
+            restore(prefix, model)
             return prefix
         except (AssertionError, ValueError) as error:
             raise UserError(
-                f"{prefix} holds other weights than this version's networks have. Expected a checkpoint of the same version; "
-                "--overwrite starts the run anew."
+                f"{prefix} holds other weights than the networks of these flags have in this version of tfvae. Expected those of "
+                "config.json beside it; the version that wrote it still reads it."
             ) from error
         except (IndexError, tf.errors.OpError) as error:
             if isinstance(error, NOT_DAMAGE):
@@ -140,11 +183,32 @@ def restore_newest(checkpoints, model, set_aside=False):
             if set_aside:
                 os.replace(index, f"{index}.damaged")
     if indices:
-        raise UserError(
-            f"no checkpoint in {checkpoints} can be read ({len(indices)} damaged). Expected at least one; "
-            "--overwrite starts the run anew."
-        )
+        raise UserError(f"no checkpoint in {checkpoints} can be read ({len(indices)} damaged). Expected at least one.")
     return None
+
+
+def restore(prefix, model):
+    """Restores one checkpoint.
+
+    A checkpoint of format 0 has no average of an encoder: the encoder's own weights start it, and
+    `model.encoder_average_restored` says so.
+
+    Raises:
+        AssertionError, ValueError: it holds other weights. IndexError, tf.errors.OpError: it cannot be read.
+    """
+    average = model.ema_discriminator
+    names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    model.encoder_average_restored = average is None or any("/ema_discriminator/" in name for name in names)
+    if model.encoder_average_restored:
+        tf.train.Checkpoint(objective=model).restore(prefix).assert_consumed()
+        return
+    del model.ema_discriminator  # so that it is not looked for
+    try:
+        tf.train.Checkpoint(objective=model).restore(prefix).assert_consumed()
+    finally:
+        model.ema_discriminator = average
+    for average_weight, weight in zip(average.weights, model.discriminator.weights):
+        average_weight.assign(weight)
 
 
 def load(model_dir, best=False):
@@ -159,7 +223,7 @@ def load(model_dir, best=False):
     directory = RunDirectory(model_dir)
     config, data = directory.read_config()
     keras.config.set_dtype_policy(config.precision)
-    model = make_objective(config, data["num_classes"])
+    model = build.make_objective(config, data["num_classes"])
     if restore_newest(directory.best if best else directory.checkpoints, model) is None:
         if best:
             raise UserError(
@@ -170,28 +234,37 @@ def load(model_dir, best=False):
 
 
 def load_run(model_dir, ema=True, best=False, replica_batch=100):
-    """The `Model` of a run of `tfvae.train`; call it in the strategy's scope.
+    """The drawing model of a run of `tfvae.train`; call it in the strategy's scope.
 
     Args:
-        ema: with the moving average of the weights, whose batch-norm statistics were measured anew before it was saved.
+        ema: with the moving averages of the weights, whose batch-norm statistics were measured before they were saved; else
+            with the last weights, of both networks.
         best: the checkpoint that scored best while training, not the newest.
-        replica_batch: images that a replica draws at once.
+        replica_batch: images that each replica draws at once.
+
+    Returns:
+        `Model`.
 
     Raises:
         UserError: no run, or no checkpoint that can be read.
     """
     settings, _, model = load(model_dir, best=best)
     network = model.ema_generator if ema else model.generator
-    # Without an average, or before it begins, what is kept in its place is a copy.
-    averaged = settings.ema_decay > 0 and model.images_seen > settings.ema_start_images
-    weights = "moving average" if averaged else "of the last step"
+    # Without an average, or before it begins, what is kept in its place is a copy of the last weights.
+    averaged = ema and settings.ema_decay > 0 and model.images_seen > settings.ema_start_images
+    weights = {True: "moving average", False: "of the last step"}
     facts = {
         "flags": {name: value for name, value in vars(settings).items() if name not in PLACES},
-        "weights": f"{weights}, batch-norm statistics measured anew" if ema else "of the last step",
+        "weights": weights[averaged] + (", batch-norm statistics measured anew" if ema else ""),
+        "ema": ema,
         "checkpoint": "best" if best else "newest",
+        "checkpoint_name": f"ckpt-{model.images_seen}",
         "images_seen": model.images_seen,
     }
-    encode = sheets.encoder_of(model) if settings.objective == "vae" else None
+    encode = None
+    if model.encode:
+        facts["encoder_weights"] = weights[averaged and model.encoder_average_restored]
+        encode = sheets.encoder_of(model, ema)
     generate = drawer(network, replica_batch)
     return Model(
         pathlib.Path(model_dir), vars(settings), network.num_classes, generate, encode, model.images_seen, facts
