@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import signal
 import sys
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -13,6 +15,7 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
+from tfvae.command import user_line
 from tfvae.config import Config
 from tfvae.publishing import publish
 from tfvae.training import build
@@ -154,6 +157,7 @@ def run_command(capsys):
         for flag in [flag for defined in others.values() for flag in defined]:
             delattr(FLAGS, flag.name)
         known = set(FLAGS)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         module = sys.modules.pop(f"tfvae.{name}", None)
         try:
             with flagsaver.flagsaver():
@@ -162,6 +166,8 @@ def run_command(capsys):
                 command.main([name])
         finally:
             tf.random.set_seed(None)  # commands set a seed
+            for number, handler in handlers.items():  # and training its own
+                signal.signal(number, handler)
             sys.modules.pop(f"tfvae.{name}", None)
             if module is not None:
                 sys.modules[f"tfvae.{name}"] = module
@@ -172,5 +178,25 @@ def run_command(capsys):
                     FLAGS[flag.name] = flag
                     FLAGS.register_flag_by_module(other, flag)
         return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def run_here(run_command, capsys):
+    """A function as `run_command`, which tells as a process does how it went: `returncode`, `stdout` and `stderr`.
+
+    For all that does not need a process of its own, which takes seconds to start.
+    """
+
+    def run(name, *arguments):
+        try:
+            return types.SimpleNamespace(returncode=0, stdout=run_command(name, *arguments), stderr="")
+        except Exception as error:
+            line = user_line(error)
+            if line is None:
+                raise
+            said = capsys.readouterr()
+            return types.SimpleNamespace(returncode=1, stdout=said.out, stderr=f"{said.err}error: {line}")
 
     return run
