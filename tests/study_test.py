@@ -28,7 +28,7 @@ def images(tmp_path):
         folder = tmp_path / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "1.png").write_text(content)
-        identity._read.cache_clear()  # as in a new process
+        identity._look.cache_clear()  # as in a new process
         return folder
 
     return make
@@ -167,12 +167,13 @@ def test_scores_of_other_data_or_of_another_extractor_in_a_files_place_are_made_
         assert do(study) == {} and begun(capsys) == ["gan: scores"] and scored(study) == [True] * 3
 
 
-def test_images_that_change_while_a_study_runs_stop_what_comes_after(make_study, images, capsys):
-    study = make_study(*lines_of(f"folder:{images('cats')}"))
+def test_images_that_change_while_a_study_runs_stop_what_comes_after(make_study, images, capsys, monkeypatch):
+    monkeypatch.setattr(identity, "LOOK_AGAIN_SECONDS", 1e-9)
+    folder = images("cats")
+    study = make_study(*lines_of(f"folder:{folder}"))
     everything = tasks.of_study(study, study.experiments)
     work.do(study, everything[:3])
-    images("cats", "another cat")
-    identity._read.cache_clear()
+    (folder / "1.png").write_text("another cat")
     (line,) = work.do(study, everything[3:]).values()
     assert "have changed since: expected classifier-" in line and begun(capsys)[-1] == "gan: pictures"
 
@@ -206,7 +207,8 @@ def test_tasks_are_done_one_by_one_in_the_order_of_the_list_and_no_two_write_the
     assert scored(study) == [True] * 3 and not (study.output_dir / "report").exists()
 
 
-def test_the_record_of_images_holds_the_fingerprints_that_scores_hold(tmp_path):
+def test_the_record_of_images_holds_the_fingerprints_that_scores_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(identity, "LOOK_AGAIN_SECONDS", 1e-9)
     draw = np.random.default_rng(0)
     for i in range(3):
         Image.fromarray(draw.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(tmp_path / f"{i}.png")
