@@ -14,8 +14,9 @@ import pytest
 import study_stand_in
 from PIL import Image
 
+from tfvae.command import UserError
 from tfvae.data import datasets, pipeline
-from tfvae.studies import fingerprints, identity, plan, report, results, runner, tasks, work
+from tfvae.studies import fingerprints, identity, plan, report, results, runner, sizes, tasks, work
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -28,7 +29,7 @@ def images(tmp_path):
         folder = tmp_path / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "1.png").write_text(content)
-        identity._read.cache_clear()  # as in a new process
+        identity._look.cache_clear()  # as in a new process
         return folder
 
     return make
@@ -167,19 +168,20 @@ def test_scores_of_other_data_or_of_another_extractor_in_a_files_place_are_made_
         assert do(study) == {} and begun(capsys) == ["gan: scores"] and scored(study) == [True] * 3
 
 
-def test_images_that_change_while_a_study_runs_stop_what_comes_after(make_study, images, capsys):
-    study = make_study(*lines_of(f"folder:{images('cats')}"))
+def test_images_that_change_while_a_study_runs_stop_what_comes_after(make_study, images, capsys, monkeypatch):
+    monkeypatch.setattr(identity, "LOOK_AGAIN_SECONDS", 1e-9)
+    folder = images("cats")
+    study = make_study(*lines_of(f"folder:{folder}"))
     everything = tasks.of_study(study, study.experiments)
     work.do(study, everything[:3])
-    images("cats", "another cat")
-    identity._read.cache_clear()
+    (folder / "1.png").write_text("another cat")
     (line,) = work.do(study, everything[3:]).values()
     assert "have changed since: expected classifier-" in line and begun(capsys)[-1] == "gan: pictures"
 
 
 def test_what_fails_is_reported_and_leaves_the_rest_to_be_done(make_study, images, tmp_path):
     study = make_study(*lines_of(f"folder:{images('cats')}"))
-    (tmp_path / "fails-tfvae.studies.exhibits").write_text("no space left")
+    (tmp_path / "fails-tfvae.studies.exhibits").write_text("model_dir: no space left")
     assert do(study) == {"gan": "no space left", "vae": "no space left"}
     assert [row.reason for row in results.read(study, {}).rows][0] == "pictures failed: no space left"
     (tmp_path / "fails-tfvae.studies.exhibits").unlink()
@@ -206,7 +208,8 @@ def test_tasks_are_done_one_by_one_in_the_order_of_the_list_and_no_two_write_the
     assert scored(study) == [True] * 3 and not (study.output_dir / "report").exists()
 
 
-def test_the_record_of_images_holds_the_fingerprints_that_scores_hold(tmp_path):
+def test_the_record_of_images_holds_the_fingerprints_that_scores_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(identity, "LOOK_AGAIN_SECONDS", 1e-9)
     draw = np.random.default_rng(0)
     for i in range(3):
         Image.fromarray(draw.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(tmp_path / f"{i}.png")
@@ -229,45 +232,82 @@ def test_a_record_counts_without_its_images_where_nothing_is_run(tmp_path):
     assert identity.read(tmp_path / "record.json") is None
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    """Real commands, all at once: {name: (exit code, stdout, stderr, the study's folder)}."""
-    started = {}
-    for name, flag in (("list", "--list"), ("work", "--work=b"), ("wrong", "--only=c")):
-        output = tmp_path_factory.mktemp(name) / "study"
-        command = [sys.executable, "-m", "tfvae.study", "--experiment=a/b: --dataset=shapes", f"--output_dir={output}"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
-        environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as a user has it: the terminal stays quiet
-        process = subprocess.Popen(
-            [*command, flag], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        started[name] = (process, output)
-    ended = {name: (process.communicate(timeout=300), process, output) for name, (process, output) in started.items()}
-    return {name: (process.returncode, *texts, output) for name, (texts, process, output) in ended.items()}
+# The command.
 
 
-def test_the_command_lists_its_tasks(commands):
-    code, printed, error, output = commands["list"]
-    assert (code, error) == (0, "")
-    assert printed.splitlines() == [
-        "classifier-shapes\tmissing\twaits for: nothing",
-        "calibration-shapes\tmissing\twaits for: classifier-shapes",
-        "b\tmissing\twaits for: classifier-shapes",
-    ]
-    assert not output.exists()
+@pytest.fixture
+def run_study(make_study, images, run_command, capsys, monkeypatch, tmp_path):
+    """A function that runs tfvae.study with stand-ins for its commands: returns what it printed, raises `UserError`."""
+    monkeypatch.setattr(sizes, "of_experiments", lambda *arguments: {})
+    flags = [f"--experiment={line}" for line in lines_of(f"folder:{images('cats')}")]
+    flags += ["--published=gan: FID=25", f"--output_dir={tmp_path / 'study'}", "--num_images=20", "--num_seeds=1"]
+
+    def run(*more):
+        capsys.readouterr()  # what a command that failed has printed
+        return run_command("study", *flags, *more)
+
+    return run
+
+
+def test_the_command_reports_what_failed_and_goes_on_with_it(run_study, tmp_path):
+    (tmp_path / "fails-tfvae.train").write_text("objective=vae: training diverged at 64 images.")
+    with pytest.raises(
+        UserError, match="2 of 3 rows are empty and 1 tasks failed: expected all; the report gives the reasons"
+    ):
+        run_study("--note=Drawn by hand.")
+    text = (tmp_path / "study" / "report" / "report.md").read_text()
+    assert "| GAN | 25 | 0.50 ± 0.01 |" in text and "Drawn by hand." in text and "| *noise* |" in text
+    assert "| VAE | – | – | training failed: training diverged at 64 images. |" in text
+    said = run_study("--only=gan")
+    assert "begins" not in said and "1 experiments, 1 trainings, about 0.0 hours left" in said and "Report: " in said
+    (tmp_path / "fails-tfvae.train").unlink()
+    # It is not tried again before somebody asks for it.
+    with pytest.raises(UserError, match="2 of 3 rows are empty"):
+        run_study()
+    (record,) = (tmp_path / "study" / "records").glob("vae-*")
+    record.unlink()
+    assert "vae: training: begins" in run_study()
+
+
+def test_the_command_does_one_task_by_its_name_and_reports_when_asked_to(run_study, tmp_path):
+    names = [line.split("\t")[0] for line in run_study("--list").splitlines()]
+    assert names[2:] == ["gan", "vae"] and not (tmp_path / "study").exists()
+    for wrong, message in (
+        ("--work=", "--work=: expected a name that --list prints: classifier-"),
+        ("--list", "--list and --work"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_study("--work=gan", wrong)
+    for name in names:
+        said = run_study(f"--work={name}")
+        assert said.splitlines()[-1] == f"[1/1] {name}: done"
+    assert not (tmp_path / "study" / "report").exists() and not (tmp_path / "study" / "sizes.json").exists()
+    assert "begins" not in run_study("--report_only")
+    assert "3 of 3 rows are filled" in (tmp_path / "study" / "report" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
-    ("name", "line"),
+    ("flag", "line"),
     [
         (
-            "work",
-            "error: b: the images of shapes were not read yet, or have changed since: expected classifier-shapes first.",
+            "--work=b",
+            "b: the images of shapes were not read yet, or have changed since: expected classifier-shapes first.",
         ),
-        ("wrong", "error: --only=c names no experiment: expected tables (a) or names (b)."),
+        ("--only=c", "--only=c names no experiment: expected tables (a) or names (b)."),
     ],
 )
-def test_the_command_refuses_in_one_line(name, line, commands):
-    code, printed, error, output = commands[name]
-    assert (code, printed, error.splitlines()) == (1, "", [line])
+def test_the_command_refuses_in_one_line(flag, line, tmp_path):
+    output = tmp_path / "study"
+    command = [
+        sys.executable,
+        "-m",
+        "tfvae.study",
+        "--experiment=a/b: --dataset=shapes",
+        f"--output_dir={output}",
+        flag,
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as a user has it: the terminal stays quiet
+    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stdout, result.stderr.splitlines()) == (1, "", [f"error: {line}"])
     assert not [*output.rglob("*.json")]

@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 import pathlib
+import time
 
 from tfvae.command import write_whole
 
+LOOK_AGAIN_SECONDS = 60  # many files on a slow disk take a while to look at
 FORMAT = 1  # of records, and of the rule by which a split's fingerprint is made: under another one all are made anew
 
 
@@ -73,26 +75,25 @@ def read(file):
     The files are looked at once in a process, so that the paths of a study's results stay the same while it runs. Where their
     folder is not there, as on a machine that only reports, the record is taken as it is. See `is_current`.
     """
-    try:
-        return _read(file, os.stat(file).st_mtime_ns)
-    except OSError:
-        return None
-
-
-@functools.cache
-def _read(file, written):
-    data = _load(file)
-    return data if data and stamp_of(data.folder) in (data.stamp, None) else None
-
-
-def _load(file):
-    try:
-        return Data(**read_json(file))
-    except TypeError:  # None, or what another version wrote
-        return None
+    data, stamp = _look(file, _time_of(file), 0)
+    return data if data and stamp in (data.stamp, None) else None
 
 
 def is_current(file):
-    """Whether a record is there and its files are as they were when it was made, looked at now."""
-    data = _load(file)
-    return data is not None and stamp_of(data.folder) == data.stamp
+    """Whether a record is there and its files are as they were when it was made, at most `LOOK_AGAIN_SECONDS` ago."""
+    data, stamp = _look(file, _time_of(file), 1 + time.monotonic() // LOOK_AGAIN_SECONDS)
+    return data is not None and stamp == data.stamp
+
+
+def _time_of(file):
+    return os.stat(file).st_mtime_ns if file.is_file() else None
+
+
+@functools.cache
+def _look(file, written, moment):
+    """(`Data` of a record or None, stamp of its folder), looked at once for each time of the record's writing and each moment."""
+    try:
+        data = Data(**read_json(file))
+    except TypeError:  # there is none, or another version wrote it
+        return None, None
+    return data, stamp_of(data.folder)
