@@ -1,6 +1,10 @@
 """Two logical CPUs for every test, so that replicas can be tested on any machine; small helpers."""
 
+import importlib
 import os
+import sys
+import tarfile
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -8,6 +12,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 
 from tfvae.config import Config
 from tfvae.publishing import publish
@@ -81,7 +87,9 @@ def make_model():
         model = build.make_objective(settings, num_classes)
         draw = np.random.default_rng(seed)
         for average, network in model.averages:
-            scale = 0.2 if network is model.generator else 0.02  # without overflow of an encoder, which nothing normalises
+            scale = (
+                0.2 if network is model.generator else 0.02
+            )  # without overflow of an encoder, which nothing normalises
             for weight in average.weights:
                 if weight.name == "moving_variance":
                     weight.assign(draw.uniform(0.5, 1.5, weight.shape))
@@ -120,3 +128,48 @@ def vae(make_model, publish_model):
     """A published VAE without labels: (folder of the version, settings, model)."""
     made = make_model("vae")
     return publish_model("vae", *made), *made
+
+
+@pytest.fixture(scope="session")
+def format_0(tmp_path_factory):
+    """The unpacked `stored_runs/format_0.tar.xz` (see stored_runs_test.py)."""
+    folder = tmp_path_factory.mktemp("format_0")
+    with tarfile.open(Path(__file__).parent / "stored_runs" / "format_0.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def run_command(capsys):
+    """A function: runs a command, such as "evaluate", with its arguments in this process; returns what it printed.
+
+    Commands define flags of the same names, so each call imports its command anew, with no other command's flags there.
+    """
+    FLAGS = flags.FLAGS
+
+    def run(name, *arguments):
+        modules = FLAGS.flags_by_module_dict()
+        others = {m: list(defined) for m, defined in modules.items() if m.startswith("tfvae.")}
+        for flag in [flag for defined in others.values() for flag in defined]:
+            delattr(FLAGS, flag.name)
+        known = set(FLAGS)
+        module = sys.modules.pop(f"tfvae.{name}", None)
+        try:
+            with flagsaver.flagsaver():
+                command = importlib.import_module(f"tfvae.{name}")
+                FLAGS([name, *map(str, arguments)])
+                command.main([name])
+        finally:
+            tf.random.set_seed(None)  # commands set a seed
+            sys.modules.pop(f"tfvae.{name}", None)
+            if module is not None:
+                sys.modules[f"tfvae.{name}"] = module
+            for flag in set(FLAGS) - known:
+                delattr(FLAGS, flag)
+            for other, defined in others.items():
+                for flag in defined:
+                    FLAGS[flag.name] = flag
+                    FLAGS.register_flag_by_module(other, flag)
+        return capsys.readouterr().out
+
+    return run

@@ -20,7 +20,8 @@ export class Endpoint {
     this.onBusy = onBusy;
   }
 
-  /** What a model can do: {name, version, hasLabels, latentDim, resolution, isVae}. resolution: the VAE's, else null. */
+  /** What a model can do: {name, version, hasLabels, latentDim, canReconstruct, resolution}. resolution: of the pictures that its
+      encoder takes, null without one. */
   async describe(name, signal) {
     const path = `/v1/models/${encodeURIComponent(name)}`;
     const [status, metadata] = await Promise.all([this.#call(path, null, signal), this.#call(`${path}/metadata`, null, signal)]);
@@ -35,8 +36,8 @@ export class Endpoint {
       version: Math.max(...versions),
       hasLabels: "label" in signatures.sample.inputs,
       latentDim: side(signatures.decode.inputs.z),
+      canReconstruct: "encode" in signatures && "reconstruct" in signatures,
       resolution: signatures.reconstruct ? side(signatures.reconstruct.inputs.image) : null,
-      isVae: "reconstruct" in signatures,
     };
   }
 

@@ -35,8 +35,8 @@ def take(model, train, extractor, number, seed):
     order = np.argsort(-score, kind="stable")[:SHOWN]
     first = np.arange(SHOWN)
     nearest, distance = neighbours(real.features, fake.features[np.concatenate([first, order])])
-    ends = sheets.latents(2 * PATHS, model.latent_dim, seed)
-    path = sheets.interpolate(ends[:PATHS], ends[PATHS:], SHOWN).reshape(-1, model.latent_dim)
+    ends = prior.latents(2 * PATHS, model.latent_dim, seed)
+    path = prior.interpolate(ends[:PATHS], ends[PATHS:], SHOWN).reshape(-1, model.latent_dim)
     spread = spread_within_classes(fake) / spread_within_classes(real, np.bincount(fake.logits.argmax(1)))
     facts = {
         "seed": seed,
