@@ -24,7 +24,7 @@ from pictures import NO_TRUNCATION
 from PIL import Image
 from transport import Away, Busy, EndpointError, NotFound, connect
 
-# Rows a request: a server that batches refuses more than its max_batch_size (batching.txt).
+# Rows per request: a server that batches refuses more than its max_batch_size (batching.txt).
 MOST_ROWS = 32
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.25, 4.0
 
@@ -151,7 +151,7 @@ class Model:
         return pngs
 
     def _check(self, drawn, labels):
-        """The model says of a bad row by its result, so as not to fail the others of its batch."""
+        """A bad row is known by its result: an error of the model's would fail the other rows of its batch."""
         for row, good in enumerate(drawn):
             if not good:
                 given = "" if labels is None else f" with class {int(labels[row])}"
@@ -169,7 +169,7 @@ class Model:
                     raise Busy(
                         f"{error}; gave up after {self.retries + 1} tries. Try later, or with more --retries."
                     ) from error
-            # Not all clients at the same moment again.
+            # By chance, so that not all clients come back at the same moment.
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 
@@ -180,7 +180,7 @@ class Model:
 def command_sample(model, flags):
     seeds = range(flags.seed, flags.seed + flags.count)
     labels = classes_of(model, flags.label)
-    # One class a row; without, a square.
+    # One class per row; without, a square.
     columns = flags.count if len(labels) > 1 else math.isqrt(flags.count - 1) + 1
     rows = list(itertools.product(labels, seeds))
     pngs = model.sample([seed for _, seed in rows], labels_of_rows(labels, flags.count), flags.truncation)
@@ -227,7 +227,7 @@ def command_reconstruct(model, flags):
     labels = classes_of(model, flags.label)
     images = np.stack([pictures.read(path, model.resolution) for path in flags.pictures])
     pngs = model.reconstruct(np.tile(images, (len(labels), 1, 1, 1)), labels_of_rows(labels, len(images)))
-    if flags.output.suffix == ".png":  # each picture above its reconstructions, one class a row
+    if flags.output.suffix == ".png":  # each picture above its reconstructions, one class per row
         whole = pictures.sheet([*images, *pngs], len(images))
         pictures.write({flags.output: pictures.png_of(whole)}, flags.overwrite)
     else:
@@ -268,7 +268,7 @@ def parts_of_names(labels):
 
 
 def write_pictures(flags, names, drawn, columns):
-    """One sheet where --output ends in .png, else one file a picture in that folder."""
+    """One sheet where --output ends in .png, else one file per picture in that folder."""
     if flags.output.suffix == ".png":
         files = {flags.output: pictures.png_of(pictures.sheet(drawn, columns))}
     else:
@@ -304,7 +304,7 @@ def parse(arguments):
         sub.add_argument("--output", type=pathlib.Path, required=required, help=help_text)
         sub.add_argument("--overwrite", action="store_true", help="replace files that are there")
 
-    where = "sheet.png for one sheet, else a folder for a file a picture"
+    where = "sheet.png for one sheet, else a folder for one file per picture"
     cut = "latents stay within +- this, above 0; 0.5 is typical, 8 cuts nothing; default: %(default)g"
 
     sub = command(command_sample, "draw the pictures of seeds")
@@ -312,7 +312,7 @@ def parse(arguments):
         "--seed", type=whole, default=0, help="of the first picture; the others follow; default: %(default)s"
     )
     sub.add_argument("--count", type=one_or_more, default=16, help="pictures (of each class); default: %(default)s")
-    sub.add_argument("--label", type=classes, help="class, or several such as 0,1,2: one a row; default: 0")
+    sub.add_argument("--label", type=classes, help="class, or several such as 0,1,2: one per row; default: 0")
     sub.add_argument("--truncation", type=above_zero, default=NO_TRUNCATION, help=cut)
     output(sub, where)
 
@@ -330,7 +330,7 @@ def parse(arguments):
         help="(of each class) each begins where the one above ends; default: %(default)s",
     )
     sub.add_argument(
-        "--steps", type=two_or_more, default=8, help="pictures a row, both ends included; default: %(default)s"
+        "--steps", type=two_or_more, default=8, help="pictures per row, both ends included; default: %(default)s"
     )
     sub.add_argument(
         "--between",
@@ -350,7 +350,7 @@ def parse(arguments):
     sub = command(command_reconstruct, "draw what a VAE keeps of pictures")
     sub.add_argument("pictures", nargs="+", type=pathlib.Path, help="picture files; cropped and resized where needed")
     sub.add_argument(
-        "--label", type=classes, help="class to decode with, or several such as 0,1,2: one a row; default: 0"
+        "--label", type=classes, help="class to decode with, or several such as 0,1,2: one per row; default: 0"
     )
     output(sub, where)
 

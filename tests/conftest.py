@@ -1,5 +1,6 @@
 """Two logical CPUs for every test, so that replicas can be tested on any machine; small helpers."""
 
+import fcntl
 import importlib
 import os
 import sys
@@ -84,7 +85,9 @@ def make_model():
             conditional=num_classes > 0,
         )
         keras.config.set_dtype_policy(settings.precision)
+        keras.utils.set_random_seed(seed)  # the same first values in every process
         model = build.make_objective(settings, num_classes)
+        tf.random.set_seed(None)
         draw = np.random.default_rng(seed)
         for average, network in model.averages:
             scale = (
@@ -117,17 +120,34 @@ def publish_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def gan(make_model, publish_model):
-    """A published GAN with ten classes, spectral norm and 8 x 7 images seen: (folder of the version, settings, model)."""
-    made = make_model("gan", 10, spectral_norm=True)
-    return publish_model("gan", *made), *made
+def publish_once(tmp_path_factory, publish_model):
+    """A function: as `publish_model`, once for all processes that the tests are spread over."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def publish(name, settings, model):
+        place = folder / "published_once" / name / "1"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with (place.parent.parent / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return place if place.exists() else publish_model(name, settings, model, parent=place.parent.parent)
+
+    return publish
 
 
 @pytest.fixture(scope="session")
-def vae(make_model, publish_model):
+def gan(make_model, publish_once):
+    """A published GAN with ten classes, spectral norm and 8 x 7 images seen: (folder of the version, settings, model)."""
+    made = make_model("gan", 10, spectral_norm=True)
+    return publish_once("gan", *made), *made
+
+
+@pytest.fixture(scope="session")
+def vae(make_model, publish_once):
     """A published VAE without labels: (folder of the version, settings, model)."""
     made = make_model("vae")
-    return publish_model("vae", *made), *made
+    return publish_once("vae", *made), *made
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from tfvae import command
 
 KINDS = {
     "grid": "unselected samples",
-    "classes": "unselected samples, one row a class",
+    "classes": "unselected samples, one row per class",
     "interpolations": "from one latent to another",
     "truncation": "the same latents, from little to full variety",
     "reconstructions": "images (kept out of training where the dataset has such) above the VAE's reconstructions",
@@ -37,7 +37,7 @@ SHEETS = flags.DEFINE_list(
 EMA = flags.DEFINE_boolean("ema", True, "Draw with the moving average of the weights; --noema: with the last weights.")
 SEED = flags.DEFINE_integer("seed", 0, "Of latents and classes.", lower_bound=0)
 ROWS = flags.DEFINE_integer("rows", 8, "Rows of a sheet (classes: as many as there are, 20 at most).", lower_bound=1)
-COLUMNS = flags.DEFINE_integer("columns", 8, "Pictures a row.", lower_bound=1)
+COLUMNS = flags.DEFINE_integer("columns", 8, "Pictures per row.", lower_bound=1)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where reconstructions take real images. Default: as in training.")
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace sheets that are there.")
 

@@ -1,6 +1,6 @@
 // TF Serving's REST API, and nothing beyond it.
 
-// Rows a request: a server that batches refuses more than its max_batch_size (batching.txt).
+// Rows per request: a server that batches refuses more than its max_batch_size (batching.txt).
 const MOST_ROWS = 32;
 const PAUSES_SECONDS = [0.5, 1, 2, 4];
 const TIMEOUT_SECONDS = 60;

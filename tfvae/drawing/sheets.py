@@ -8,7 +8,7 @@ from tfvae.drawing import prior
 
 
 def row_labels(number, num_classes, columns):
-    """One class a row of a sheet, in turn: int32 [number]; None without classes."""
+    """One class per row of a sheet, in turn: int32 [number]; None without classes."""
     return (np.arange(number) // columns % num_classes).astype(np.int32) if num_classes else None
 
 
@@ -21,7 +21,7 @@ def grid(model, seed=0, rows=8, columns=8):
 
 
 def class_rows(model, seed=0, columns=8, most_rows=20):
-    """Unselected samples, one class a row: uint8 picture."""
+    """Unselected samples, one class per row: uint8 picture."""
     number = min(model.num_classes, most_rows) * columns
     label = row_labels(number, model.num_classes, columns)
     return images.sheet(model.generate(prior.latents(number, model.latent_dim, seed), label), columns)
@@ -47,7 +47,7 @@ def reconstructions(model, real, label=None, columns=8):
 
 
 def truncation_sweep(model, seed=0, rows=8, truncations=(0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)):
-    """The same latents at each truncation, one latent a row, least varied first, last the plain latent: uint8 picture."""
+    """The same latents at each truncation, one latent per row, least varied first, last the plain latent: uint8 picture."""
     latent = prior.latents(rows, model.latent_dim, seed)
     sweep = np.stack([prior.truncated(latent, t) for t in truncations] + [latent], 1).reshape(-1, model.latent_dim)
     columns = len(truncations) + 1

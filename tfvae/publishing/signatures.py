@@ -15,7 +15,7 @@ from tfvae.training import build
 
 # Rows that a network sees at a time; the last chunk is filled up with zeros. Kernels round otherwise for another number
 # of rows: on a CPU, rows of a batch of 3 or 5 differed by 1e-6 from the same rows alone, which gave one PNG in 20 to 60
-# other bytes. One shape, one result. Milliseconds a picture at batch 1, 8 and 32 (CIFAR-10, ch 32, two cores): free
+# other bytes. One shape, one result. Milliseconds per picture at batch 1, 8 and 32 (CIFAR-10, ch 32, two cores): free
 # batch 4.7, 1.6, 1.2; chunks of one 5.0, 3.5, 3.3; of four 8.5, 1.9, 1.8; of eight 12.5, 1.6, 1.4.
 CHUNK_ROWS = 4
 

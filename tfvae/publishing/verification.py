@@ -73,7 +73,7 @@ def answers_of_a_server(folder, requests):
     Raises:
         ValueError: a function that no server runs. KeyError, OSError, tf.errors.OpError: the version is broken.
     """
-    # As in training, without the remapper: on the encoder it fails, with an error line, and a server goes on without it too.
+    # Without the remapper, as in training: on some encoders it fails with an error line, and a server then goes on without it.
     options = tf.compat.v1.ConfigProto()
     options.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
     with tf.Graph().as_default(), tf.compat.v1.Session(config=options) as session:

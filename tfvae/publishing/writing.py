@@ -142,7 +142,7 @@ def example(spec, rows, num_classes):
 
 
 def write_warmup(path, about, functions):
-    """Writes requests that a server runs before it calls a version available: one a signature and batch size."""
+    """Writes requests that a server runs before it calls a version available: one per signature and batch size."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     with tf.io.TFRecordWriter(str(path)) as writer:

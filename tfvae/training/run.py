@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
 from pathlib import Path
 
@@ -269,4 +268,4 @@ def load_run(model_dir, ema=True, best=False, replica_batch=BATCH):
         "checkpoint_name": f"ckpt-{objective.images_seen}",
         "images_seen": objective.images_seen,
     }
-    return of_objective(objective, pathlib.Path(model_dir), vars(config), facts, ema, replica_batch)
+    return of_objective(objective, Path(model_dir), vars(config), facts, ema, replica_batch)
