@@ -22,17 +22,18 @@ setup(
         f"tensorflow=={TENSORFLOW}.*",
         # The newest that was tested: the train function and the checkpoints lean on its inside too. Python 3.10 gets 3.12.
         "keras>=3.12,<3.16",
-        "tensorboard>=2.20",
+        "tensorboard>=2.21",
         "tensorflow-datasets>=4.9.9,<5",
         "importlib_resources",  # tensorflow-datasets imports it and does not declare it
         "absl-py>=2",
         "numpy>=2",
         "pillow>=10",
         "tqdm>=4.60",
+        "scipy>=1.11",  # the Gaussian windows of SSIM
         "scikit-learn>=1.3",  # mixtures fitted to a VAE's codes; nearest neighbours
         "matplotlib>=3.8",  # the figures of a study's report
         "markdown>=3.5",  # its HTML page; TensorBoard needs it too
-        "tensorflow-gan==2.1.0",  # the last release; the import in tfvae/scores/tfgan.py follows its file layout
+        "tensorflow-gan==2.1.0",  # the last release; the import in tfvae/scoring/tfgan.py follows its file layout
         "tensorflow-probability==0.25.*",  # TF-GAN's covariances; TF-GAN itself allows versions that no longer import
         f"tf-keras=={TENSORFLOW}.*",  # tensorflow-probability imports it and does not declare it
         "setuptools",  # tensorflow-probability imports distutils, which Python 3.12 dropped
@@ -46,7 +47,6 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff==0.17.6",
-            "scipy>=1.11",
             "selenium>=4.20",
             "pyyaml>=6",
         ],

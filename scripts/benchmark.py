@@ -161,10 +161,11 @@ def measure_extractors(folder):
     import keras
     import numpy as np
 
+    from tfvae.data import datasets
     from tfvae.scoring import classifier, extractors
 
     images = random_split(10_000).images
-    network = classifier.make_network(32, 10, classifier.RECIPES["cifar10"].base_channels)
+    network = classifier.make_network(32, 10, datasets.record("cifar10").recipe.base_channels)
     facts = {"dataset": "random", "resolution": 32, "class_names": ["a class"] * 10, "accuracy": None}
     classifier.save(classifier.make_extractor(network), facts, folder / "classifier")
     whole = keras.applications.InceptionV3(weights=None, classes=1008, classifier_activation=None)
@@ -172,8 +173,8 @@ def measure_extractors(folder):
     keras.Model(whole.input, outputs).export(str(folder / "inception"), verbose=False)
     result = {}
     for extractor, number in (
-        (extractors.load_classifier(folder / "classifier"), len(images)),
-        (extractors.load_inception(folder / "inception"), 500),
+        (extractors.load(classifier_dir=folder / "classifier"), len(images)),
+        (extractors.load(inception_dir=folder / "inception"), 500),
     ):
         extractor(images[:100])
         peak = convolution_peak("float32")
@@ -182,9 +183,9 @@ def measure_extractors(folder):
         seconds = time.perf_counter() - start
         peak = max(peak, convolution_peak("float32"))
         row = {"images": number, "seconds": seconds, "images_per_second": number / seconds}
-        if extractor.kind == "inception":
+        if extractor.kind.name == "inception":
             row["share_of_peak"] = INCEPTION_FLOPS * number / seconds / peak
-        result[extractor.kind] = row
+        result[extractor.kind.name] = row
     return result
 
 
@@ -201,7 +202,6 @@ def measure_metrics(number=10_000, width=2048):
     for name, compute in (
         ("inception_score", lambda: distances.inception_score(logits)),
         ("frechet_distance", lambda: distances.frechet_distance(real, fake)),
-        ("frechet_distance_fast", lambda: distances.frechet_distance_fast(real, fake)),
         ("kernel_distance", lambda: distances.kernel_distance(real, fake)),
         ("precision_recall", lambda: neighbours.precision_recall(real, fake)),
         ("density_coverage", lambda: neighbours.density_coverage(real, fake)),

@@ -75,6 +75,18 @@ def make_split():
 
 
 @pytest.fixture(scope="session")
+def shapes_home(tmp_path_factory):
+    """A data folder with `shapes` prepared: its first 100 training and 40 test images."""
+    from tfvae.data import pipeline, shapes
+
+    home = tmp_path_factory.mktemp("shapes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "NUM_IMAGES", {"train": 100, "test": 40})
+        pipeline.load("shapes", data_dir=home)
+    return home
+
+
+@pytest.fixture(scope="session")
 def make_model():
     """A function: (resolved Config, Objective) of a tiny network whose weights and batch statistics are no default."""
 

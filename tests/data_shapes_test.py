@@ -8,16 +8,20 @@ import pytest
 from tfvae.data import pipeline, shapes
 
 
-def one(shape, rotation=0, size=12.0, x=16.0, y=16.0, hue=0, background=(20, 20, 20)):
-    return shapes.draw(
-        [shapes.SHAPE_NAMES.index(shape)], [hue], [size], [x], [y], [rotation], np.array([background], np.uint8)
-    )[0]
+def at(shape, rotations, size=12.0, x=16.0, y=16.0):
+    """One red shape on dark grey at each rotation."""
+    number = len(rotations)
+    label, place = np.full(number, shapes.SHAPE_NAMES.index(shape)), np.full([3, number], [[size], [x], [y]])
+    return shapes.draw(label, np.zeros(number, int), *place, rotations, np.full([number, 3], 20, np.uint8))
 
 
-def weight(image, hue=0, background=20):
+def one(shape, rotation=0, **where):
+    return at(shape, [rotation], **where)[0]
+
+
+def weight(image):
     """How much of each pixel the shape covers, from the red channel."""
-    colour = list(shapes.HUES.values())[hue][0]
-    return (image[..., 0].astype(float) - background) / (colour - background)
+    return (image[..., 0].astype(float) - 20) / (shapes.HUES["red"][0] - 20)
 
 
 @pytest.fixture(scope="module")
@@ -110,21 +114,22 @@ def test_size_and_place_move_the_shape():
 
 def test_no_rotation_makes_two_classes_look_alike():
     # Same size and centre. The classes' closest pair over rotations must differ in far more than the edge's pixels.
-    turned = {s: np.stack([weight(one(s, r)) for r in range(0, 360, 6)]) for s in shapes.SHAPE_NAMES}
+    turns = np.arange(0, 360, 6)
+    turned = {s: weight(at(s, turns)) for s in shapes.SHAPE_NAMES}
     for index, first in enumerate(shapes.SHAPE_NAMES):
         for second in shapes.SHAPE_NAMES[index + 1 :]:
             apart = np.abs(turned[first][:1, None] - turned[second][None]).sum((-1, -2)).min()
             assert apart > 20, (first, second, apart)
 
 
-def test_the_prepared_dataset_holds_the_drawn_images_and_every_factor(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "NUM_IMAGES", {"train": 160, "test": 80})
-    split = pipeline.load("shapes", data_dir=tmp_path)
-    rows = shapes.factors("train", 0, 160)
+def test_the_prepared_dataset_holds_the_drawn_images_and_every_factor(shapes_home):
+    split = pipeline.load("shapes", data_dir=shapes_home)
+    rows = shapes.factors("train", 0, 100)
     np.testing.assert_array_equal(split.images, shapes.draw(**rows))
     np.testing.assert_array_equal(split.labels, rows.pop("label"))
     assert split.class_names == shapes.SHAPE_NAMES and split.num_classes == 10
     assert split.factors.keys() == rows.keys()
     for name, values in rows.items():
         np.testing.assert_array_equal(split.factors[name], values)
-    assert pipeline.load("shapes", "test", data_dir=tmp_path).num_images == 80
+    test = pipeline.load("shapes", "test", data_dir=shapes_home)
+    np.testing.assert_array_equal(test.images, shapes.draw(**shapes.factors("test", 0, 40)))

@@ -41,6 +41,15 @@ CASES = {
         gradient_clip_norm=1.0,
         architecture="biggan_deep",
     ),
+    "relativistic gan with lazy penalties": dict(
+        objective="gan",
+        loss="relativistic",
+        r1_weight=1.0,
+        r2_weight=0.5,
+        penalty_every_steps=2,
+        gradient_clip_norm=1.0,
+    ),
+    "soft_intro_vae": dict(objective="soft_intro_vae", fake_reconstruction_weight=0.5, gradient_clip_norm=1.0),
     "vae of optimal variance": dict(objective="vae", decoder_variance="optimal", gradient_clip_norm=1.0),
 }
 
@@ -96,7 +105,7 @@ def test_each_step_moves_its_own_network_alone(make_split, tiny_flags):
     assert all(same(generator, values(model.generator.trainable_weights)))
     assert not any(same(discriminator, values(model.discriminator.trainable_weights)))
     discriminator = values(model.discriminator.trainable_weights)
-    model.generator_step(10)
+    model.generator_step(batches_of(split, 1)[0], 0)
     assert all(same(discriminator, values(model.discriminator.trainable_weights)))
     assert not all(same(generator, values(model.generator.trainable_weights)))
     assert int(model.discriminator_optimizer.iterations) == int(model.generator_optimizer.iterations) == 1
@@ -230,8 +239,13 @@ def test_the_gradient_penalty_and_the_regulariser_enter_their_losses(make_split,
 def test_bfloat16_keeps_weights_and_losses_in_float32(make_split, tiny_flags):
     keras.config.set_dtype_policy("mixed_bfloat16")
     split = make_split(num_classes=3)
-    for objective in ("gan", "vae"):
-        _, model = make_model(split, tiny_flags, objective=objective, spectral_norm=True)
+    for flags in (
+        dict(objective="gan", spectral_norm=True),
+        dict(objective="gan", loss="relativistic", r1_weight=1.0, r2_weight=1.0),
+        dict(objective="vae", spectral_norm=True),
+        dict(objective="soft_intro_vae"),
+    ):
+        _, model = make_model(split, tiny_flags, **flags)
         logs = model.train_step(batches_of(split, 1))
         assert all(np.isfinite(float(value)) and value.dtype == tf.float32 for value in logs.values())
         assert {str(weight.dtype) for weight in model.weights} <= {"float32", "int64"}

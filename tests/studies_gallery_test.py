@@ -1,9 +1,13 @@
-"""The pictures' arithmetic: realism, neighbours, spread within a class; values by hand and by NumPy."""
+"""A study's pictures, and their realism by NumPy."""
+
+import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfvae.scoring.protocol import Outputs
+from tfvae.drawing.model import Model
+from tfvae.scoring import extractors, protocol
 from tfvae.studies import gallery
 
 
@@ -17,16 +21,24 @@ def test_realism_is_that_of_the_papers_formula():
     np.testing.assert_allclose(gallery.realism(real, fake), ratios.max(axis=1), rtol=1e-6)
 
 
-def test_neighbours_are_the_nearest():
-    real, fake = np.array([[0.0], [10.0], [20.0]]), np.array([[12.0], [-1.0]])
-    index, distance = gallery.neighbours(real, fake)
-    assert list(index) == [1, 0] and list(distance) == [2.0, 1.0]
+@pytest.mark.parametrize("logits", [True, False])
+def test_pictures_of_copies_find_their_originals_and_spread_as_they_do(logits, make_split, monkeypatch, tmp_path):
+    train = make_split(40)
+    monkeypatch.setattr(protocol, "cache_dir", lambda: tmp_path)
 
+    @tf.function
+    def run(images):
+        features = tf.reshape(tf.cast(images, tf.float32), [-1, 32 * 32 * 3])
+        return {"features": features} | ({"logits": features[:, :2]} if logits else {})
 
-def test_the_spread_within_classes_is_that_of_pairs():
-    features = np.array([[0.0], [2.0], [4.0], [10.0], [11.0], [99.0]])
-    labels = np.array([0, 0, 0, 1, 1, 2])
-    outputs = Outputs(np.eye(3)[labels], features, None)
-    # Class 0: pairs 2, 4, 2: mean square 8; class 1: 1; class 2 has no pair.
-    assert gallery.spread_within_classes(outputs) == pytest.approx(np.sqrt((3 * 8 + 2 * 1) / 5))
-    assert gallery.spread_within_classes(outputs, np.array([2, 6, 0])) == pytest.approx(np.sqrt((2 * 8 + 6 * 1) / 8))
+    extractor = extractors.Extractor(extractors.EXTRACTORS["classifier"], "pixels", "pixels 1", run)
+    copies = lambda latent, label: train.images[np.arange(len(latent)) % 40]  # noqa: E731
+    model = Model(None, {"resolution": 32, "latent_dim": 4}, 0, copies, None, 64, {})
+    taken = gallery.take(model, train, extractor, 40, 0)
+    np.testing.assert_array_equal(taken["unselected"], train.images[: gallery.SHOWN])
+    np.testing.assert_array_equal(taken["best_neighbours"], taken["best"])
+    facts = json.loads(str(taken["facts"]))
+    assert (facts["images_seen"], facts["extractor"]) == (64, "pixels 1")
+    assert facts["data_fingerprint"] == train.fingerprint
+    # Without logits there are no classes.
+    assert facts["spread_within_classes"] == (pytest.approx(1.0) if logits else None)

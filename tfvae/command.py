@@ -45,12 +45,12 @@ def start(name, check=None):
             check()
         except ValueError as error:
             sys.exit(f"error: {error}")
-    with _without_notes_of_libraries():
+    with without_notes_of_libraries():
         import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
-def _without_notes_of_libraries():
+def without_notes_of_libraries():
     """While TensorFlow loads, its C++ parts print what they found of CUDA and oneDNN, whatever their log level is.
 
     So stderr goes nowhere for that time; a Python exception is still shown. Set TF_CPP_MIN_LOG_LEVEL to see everything.

@@ -8,7 +8,7 @@ from absl import flags
 ARCHITECTURES = ("biggan", "biggan_deep")
 RESOLUTIONS = (32, 45, 64, 128, 256, 512)  # for which `networks.tables` has widths
 # Of the GAN objective and the VAE objective; `objectives` holds what each name stands for.
-ADVERSARIAL_LOSSES = ("vanilla", "hinge", "least_squares", "wasserstein")
+ADVERSARIAL_LOSSES = ("vanilla", "hinge", "least_squares", "wasserstein", "relativistic")
 AUGMENT_POLICIES = ("color", "translation", "cutout")
 DECODER_VARIANCES = ("fixed", "learned", "optimal")
 # Flags that say where things lie on one machine, and nothing of the experiment.
@@ -33,6 +33,14 @@ def _of_gan(default, help_text, **options):
 
 def _of_vae(default, help_text, **options):
     return _flag(default, f"VAE: {help_text}", objectives=("vae",), **options)
+
+
+def _of_encoders(default, help_text, **options):
+    return _flag(default, f"VAE, Soft-IntroVAE: {help_text}", objectives=("vae", "soft_intro_vae"), **options)
+
+
+def _of_soft_intro_vae(default, help_text, **options):
+    return _flag(default, f"Soft-IntroVAE: {help_text}", objectives=("soft_intro_vae",), **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +71,13 @@ class Config:
         None, "Read images from disk while training, not from memory. Default: by their size.", free=True
     )
 
-    objective: str = _flag("gan", "Training objective: gan or vae.")
+    objective: str = _flag("gan", "Training objective: gan, vae or soft_intro_vae.")
     architecture: str = _flag("biggan", "Networks.", ARCHITECTURES)
     base_channels: int = _flag(64, "Width: the paper's ch.", minimum=1)
     latent_dim: int = _flag(128, "Length of the latent.", minimum=1)
     blocks_per_stage: int | None = _flag(
         None,
-        "Residual blocks in each stage. Default: 1 for biggan, 2 for biggan_deep (3 and 6 blocks at 32 px).",
+        "Residual blocks in each stage. Default: the architecture's own (3 and 6 blocks in all at 32 px).",
         minimum=1,
     )
     channel_multipliers: tuple[int, ...] = _flag(
@@ -100,7 +108,34 @@ class Config:
     )
     gradient_penalty: float = _of_gan(0.0, "weight of the gradient penalty; 10 is usual with wasserstein.", minimum=0)
     augment: tuple[str, ...] = _of_gan((), f"DiffAugment policies, some of {','.join(AUGMENT_POLICIES)}.")
-    kl_weight: float = _of_vae(1.0, "weight of the KL divergence beside the squared error in [-1, 1].", minimum=0)
+    r1_weight: float = _of_gan(
+        0.0, "half of it times the squared gradient of the logit by the picture is added for real images.", minimum=0
+    )
+    r2_weight: float = _of_gan(0.0, "the same for drawn images.", minimum=0)
+    penalty_every_steps: int = _of_gan(
+        1,
+        "discriminator steps from one in which R1 and R2 are computed to the next; their weight grows as much.",
+        minimum=1,
+    )
+    encoder_head: str = _of_encoders(
+        "flatten",
+        "flatten: the encoder's last map goes to its linear layer with its positions; pool: its sum over positions does, "
+        "which leaves a posterior mean 8 ch independent dimensions at most.",
+        choices=("flatten", "pool"),
+    )
+    kl_weight: float = _of_encoders(
+        1.0,
+        "weight of the KL divergence beside the squared error, of pixels in [-1, 1] for the VAE and in [0, 1] for Soft-IntroVAE.",
+        minimum=0,
+    )
+    fake_kl_weight: float = _of_soft_intro_vae(
+        256.0, "weight of the KL divergence of drawn and reconstructed images in the encoder's step.", minimum=0
+    )
+    fake_reconstruction_weight: float = _of_soft_intro_vae(
+        1e-8,
+        "weight of the squared error of their own reconstructions in the decoder's step; 0 leaves them out.",
+        minimum=0,
+    )
     kl_warmup_images: int = _of_vae(0, "images over which the KL's weight rises from 0.", minimum=0)
     decoder_variance: str = _of_vae(
         "fixed",

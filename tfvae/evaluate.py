@@ -13,18 +13,10 @@ import time
 import warnings
 
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
 from tfvae import command, config
-from tfvae.data import pipeline
-from tfvae.data.split import choose, without
-from tfvae.drawing import prior as priors
-from tfvae.drawing.model import codes
-from tfvae.publishing import published
-from tfvae.scoring import classes, extractors, protocol, sources
-from tfvae.training import run
-from tfvae.training import strategy as strategies
+from tfvae.scoring import classes, extractors, scores
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Score the model of a run of tfvae.train.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Score a version that tfvae.export published.")
@@ -36,8 +28,7 @@ DATASET = flags.DEFINE_string("dataset", None, "Of the real images. Default: the
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's. Default: the model's own.")
 RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: the model's or the dataset's own.", 8)
 REFERENCE_SPLIT = flags.DEFINE_string("reference_split", "train", "Split of --dataset to compare with.")
-INCEPTION_DIR = flags.DEFINE_string("inception_dir", None, "Extractor: folder of TF-GAN's Inception (see the README).")
-CLASSIFIER_DIR = flags.DEFINE_string("classifier_dir", None, "Extractor: folder that tfvae.train_classifier made.")
+load_extractor = extractors.define_flags()
 NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "Images on each side, if there are so many.", 2)
 NUM_SEEDS = flags.DEFINE_integer("num_seeds", 1, "Independent sets of drawn images: mean and spread over them.", 1)
 SEED = flags.DEFINE_integer("seed", 0, "The first of the seeds.", 0)
@@ -52,6 +43,19 @@ OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the file that is t
 CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where features of real images are kept. Default: ~/.cache/tfvae.")
 STRATEGY = flags.DEFINE_enum("strategy", "auto", ["auto", "one", "mirrored"], "auto: all GPUs of this machine.")
 VIRTUAL_DEVICES = flags.DEFINE_integer("virtual_devices", 0, "Split the CPU into so many devices (for tests).", 0)
+
+command.start(__name__)
+
+import tensorflow as tf
+
+from tfvae.data import pipeline
+from tfvae.data.split import choose, without
+from tfvae.drawing import prior as priors
+from tfvae.drawing.model import codes
+from tfvae.publishing import published
+from tfvae.scoring import protocol, sources
+from tfvae.training import run
+from tfvae.training import strategy as strategies
 
 # Reconstructions are scored on training images outside of the reference, if there are so many.
 LEAST_UNSEEN = 1000
@@ -98,15 +102,16 @@ def check_flags():
 def evaluate():
     """(what `scores.json` holds, a function that appends it to TensorBoard or None)."""
     cache_dir = CACHE_DIR.value or protocol.cache_dir()
-    # Before the data, which may take minutes: a wrong folder is told of at once.
-    extractor = extractors.load(INCEPTION_DIR.value, CLASSIFIER_DIR.value)
+    # Before the data, which may take minutes: a wrong folder ends the command at once.
+    extractor = load_extractor()
     model = load_model()
     dataset = DATASET.value or model.flags["dataset"]
     resolution = RESOLUTION.value or (model.resolution if model else None)
 
+    data_dir = DATA_DIR.value or (model.flags.get("data_dir") if model else None)
+
     @functools.cache
     def load(split):
-        data_dir = DATA_DIR.value or (model.flags.get("data_dir") if model else None)
         return pipeline.load(dataset, split, data_dir=data_dir, resolution=resolution)
 
     split = load(REFERENCE_SPLIT.value)
@@ -115,7 +120,9 @@ def evaluate():
             f"the model draws {model.resolution} px and --resolution is {split.resolution}: expected the model's own."
         )
     protocol.check_resolution(extractor, split)
-    reference, rows = make_reference(split, load, extractor, cache_dir)
+    held_out_name = pipeline.held_out_split(dataset, data_dir=data_dir)
+    held_out = load(held_out_name) if held_out_name else None
+    reference, rows = make_reference(split, held_out, load, extractor, cache_dir)
     prior = make_prior(model, load) if model else None
     source = make_source(model, prior, split, reference.outputs.labels, load)
     number = min(NUM_IMAGES.value, source.num_images or NUM_IMAGES.value)
@@ -131,10 +138,10 @@ def evaluate():
     by_seed = []
     for seed in seeds:
         drawn = protocol.outputs_of(source.batches(number, seed), extractor, number, f"images of seed {seed}")
-        scores = protocol.score(reference, drawn, extractor, seed)
-        by_seed.append(scores)
-        name = protocol.name_of("frechet", extractor)
-        print(f"seed {seed}, {len(by_seed)} of {num_seeds}: {name} {scores[name]:.5g}", flush=True)
+        by_seed.append(protocol.score(reference, drawn, extractor, seed))
+        name = scores.SCORES["frechet"].name_by(extractor.kind)
+        print(f"seed {seed}, {len(by_seed)} of {num_seeds}: {name} {by_seed[-1][name]:.5g}", flush=True)
+    real_logits = reference.outputs.logits
     result = {
         "source": source.facts,
         "reference": {
@@ -149,12 +156,12 @@ def evaluate():
         "seeds": seeds,
         "protocol": protocol.declared(extractor) | {"batch_size": BATCH_SIZE.value},
         "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
-        "scores": {name: summary([scores[name] for scores in by_seed]) for name in by_seed[0]},
-        "real": {"class_entropy": classes.class_entropy(reference.outputs.logits)},
+        "scores": {name: summary([found[name] for found in by_seed]) for name in by_seed[0]},
+        "real": {} if real_logits is None else {"class_entropy": classes.class_entropy(real_logits)},
     }
     if model and model.encode:
-        result["reconstruction"] = reconstruction_scores(model, reference, split, rows, load, extractor)
-    return result, tensorboard(model, extractor)
+        result["reconstruction"] = reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
+    return result, tensorboard(model)
 
 
 def summary(values):
@@ -174,7 +181,7 @@ def load_model():
 
 
 def make_source(model, prior, split, reference_labels, load):
-    """The images to score, a source of `tfvae.sources`."""
+    """The images to score, one of the classes of `tfvae.scoring.sources`."""
     if model:
         labels = reference_labels if model.num_classes else None
         if model.num_classes and (split.num_classes != model.num_classes):
@@ -188,20 +195,19 @@ def make_source(model, prior, split, reference_labels, load):
     return sources.Noise(split.resolution) if SPLIT.value == "noise" else sources.Stored(load(SPLIT.value))
 
 
-def make_reference(split, load, extractor, cache_dir):
-    """(`protocol.Reference`, the split's rows that it is made of)."""
+def make_reference(split, held_out, load, extractor, cache_dir):
+    """(`protocol.Reference`, the split's rows that it is made of). held_out: `Split`, or None where the data has none."""
     whole = protocol.outputs_of_split(split, extractor, cache_dir)
     rows = choose(split.num_images, NUM_IMAGES.value)
-    held_out_name = pipeline.HELD_OUT_SPLITS.get(split.dataset)
-    train = held_out = None
-    if held_out_name:
+    train = unseen = None
+    if held_out:
         train = whole if split.split == "train" else protocol.outputs_of_split(load("train"), extractor, cache_dir)
-        held_out = protocol.outputs_of_split(load(held_out_name), extractor, cache_dir)
-    return protocol.Reference(whole.rows(rows), split.num_classes, train, held_out), rows
+        unseen = protocol.outputs_of_split(held_out, extractor, cache_dir)
+    return protocol.Reference(whole.rows(rows), split.num_classes, train, unseen), rows
 
 
 def make_prior(model, load):
-    """Of `tfvae.prior`: what the model's latents are drawn from."""
+    """What the model's latents are drawn from, one of the classes of `tfvae.drawing.prior`."""
     if PRIOR.value == "normal":
         return priors.Normal(model.latent_dim)
     if not model.encode:
@@ -209,11 +215,13 @@ def make_prior(model, load):
     return priors.Mixture(*codes(model, load("train")))
 
 
-def reconstruction_scores(model, reference, reference_split, rows, load, extractor):
-    """Of a VAE's held-out images, and of training images that are not in the reference, `rows` of its split."""
+def reconstruction_scores(model, reference, reference_split, rows, held_out, load, extractor):
+    """Errors of held-out images (None: of the training images), scores of training images outside of the reference.
+
+    rows: of `reference_split`, those that the reference is made of.
+    """
     train = load("train")
-    held_out_name = pipeline.HELD_OUT_SPLITS.get(train.dataset)
-    held_out = load(held_out_name) if held_out_name else train
+    held_out = held_out or train
     rest = without(train, reference_split, rows)
     known = len(rest) < min(LEAST_UNSEEN, NUM_IMAGES.value)
     chosen = np.arange(train.num_images) if known else rest
@@ -227,7 +235,7 @@ def reconstruction_scores(model, reference, reference_split, rows, load, extract
     }
 
 
-# What is told.
+# What is written and printed.
 
 
 def plain(value):
@@ -241,10 +249,11 @@ def plain(value):
     return value
 
 
-def tensorboard(model, extractor):
+def tensorboard(model):
     """A function that appends the scores of a result to the run's TensorBoard, or None where there is no run."""
     if not MODEL_DIR.value:
         return None
+
     group = "scores" + ("" if EMA.value else "_raw") + ("_gmm" if PRIOR.value == "gmm" else "")
     writer = tf.summary.create_file_writer(str(run.RunDirectory(MODEL_DIR.value).logs))
 
@@ -269,7 +278,8 @@ def table(result):
         + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
     ]
     for name, value in result["scores"].items():
-        better = {"+": "more is better", "-": "less is better"}.get(protocol.BETTER.get(name), "")
+        better = scores.find(name).better
+        better = f"{better} is better" if better else ""
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
         lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
     if "reconstruction" in result:

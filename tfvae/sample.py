@@ -17,7 +17,7 @@ KINDS = {
     "classes": "unselected samples, one row per class",
     "interpolations": "from one latent to another",
     "truncation": "the same latents, from little to full variety",
-    "reconstructions": "images (kept out of training where the dataset has such) above the VAE's reconstructions",
+    "reconstructions": "held-out images (training images where the dataset has no others) above their reconstructions",
 }
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
@@ -82,13 +82,10 @@ def main(argv):
         command.refuse_to_overwrite(files.values(), "output_dir", OVERWRITE.value)
         split = None
         if "reconstructions" in kinds:
+            dataset, data_dir = model.flags["dataset"], DATA_DIR.value or model.flags.get("data_dir")
             try:
-                split = pipeline.load(
-                    model.flags["dataset"],
-                    pipeline.HELD_OUT_SPLITS.get(model.flags["dataset"], "train"),
-                    data_dir=DATA_DIR.value or model.flags.get("data_dir"),
-                    resolution=model.resolution,
-                )
+                name = pipeline.held_out_split(dataset, data_dir=data_dir) or "train"
+                split = pipeline.load(dataset, name, data_dir=data_dir, resolution=model.resolution)
             except pipeline.DataError as error:
                 if SHEETS.value:
                     raise
@@ -96,7 +93,11 @@ def main(argv):
                 del files["reconstructions"]
     for name, file in files.items():
         images.write_png(file, draw(name, model, split))
-        print(f"{file}  ({KINDS[name]})", flush=True)
+        about = KINDS[name]
+        if name == "reconstructions":
+            kind = "training" if split.split == "train" else "held-out"
+            about = f"{kind} images above their reconstructions"
+        print(f"{file}  ({about})", flush=True)
 
 
 def available(model):

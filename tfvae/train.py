@@ -48,7 +48,9 @@ def main(argv):
         settings = build.resolve(settings, split)
         extractor = None
         if settings.eval_every_images:
-            extractor = extractors.load(settings.inception_dir, settings.classifier_dir)
+            extractor = extractors.load(
+                settings.extractor, inception_dir=settings.inception_dir, classifier_dir=settings.classifier_dir
+            )
             protocol.check_resolution(extractor, split)
         worker, num_workers = strategies.worker_of(strategy)
         directory = run.RunDirectory(settings.model_dir)
@@ -66,7 +68,7 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
     Args:
         settings: resolved `Config`. strategy: of `strategies.make_strategy`. split: the training data.
         directory: `run.RunDirectory`. model: the compiled objective. worker, num_workers: this process of how many.
-        extractor: of `scores.features`; needed with `eval_every_images`.
+        extractor: an `Extractor`; needed with `eval_every_images`.
 
     Raises:
         UserError: no readable checkpoint, a loss that is not finite, no space for a checkpoint.

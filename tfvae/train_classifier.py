@@ -18,10 +18,11 @@ import tensorflow as tf
 from absl import flags
 
 from tfvae import command, config
+from tfvae.data import datasets, pipeline
 from tfvae.scoring import classifier
 from tfvae.training import strategy as strategies
 
-DATASET = flags.DEFINE_string("dataset", "shapes", "cifar10, lfw, shapes, folder:PATH, or another TFDS dataset.")
+DATASET = flags.DEFINE_string("dataset", config.Config.dataset, datasets.flag_help())
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
 RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: the dataset's own.", lower_bound=8)
 OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the SavedModel; must not be there yet.")
@@ -48,8 +49,10 @@ def main(argv):
         command.refuse_to_overwrite([output], "output_dir", OVERWRITE.value)
         strategy = strategies.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
         strategies.check_batch_size(BATCH_SIZE.value, strategy)
-        train, held_out = classifier.labelled_splits(DATASET.value, DATA_DIR.value, RESOLUTION.value, MIN_IMAGES.value)
-    recipe = classifier.RECIPES.get(DATASET.value, classifier.DEFAULT_RECIPE)
+        place = dict(data_dir=DATA_DIR.value, resolution=RESOLUTION.value)
+        data = pipeline.load(DATASET.value, **place, streaming=False).fingerprint
+        train, held_out = classifier.labelled_splits(DATASET.value, **place, min_images=MIN_IMAGES.value)
+    recipe = datasets.record(DATASET.value).recipe
     epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
     steps = max(1, train.num_images // BATCH_SIZE.value)
     settings = {
@@ -58,6 +61,7 @@ def main(argv):
         "class_names": train.class_names,
         "train_images": train.num_images,
         "train_fingerprint": train.fingerprint,
+        "data_fingerprint": data,  # of the whole training split: it does not depend on which of its images are learned
         "epochs": epochs,
         "base_channels": base_channels,
         "batch_size": BATCH_SIZE.value,

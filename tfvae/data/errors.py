@@ -1,8 +1,8 @@
-"""The one exception of this folder."""
+"""The exception that everything in this folder raises for bad input."""
 
 
 class DataError(ValueError):
-    """A mistake in what the user gave (name, folder, archive, size), as one line that says how to mend it.
+    """A mistake in what the user gave (name, folder, archive, size): one line that says how to mend it.
 
-    Its own type, so that a command can print the line alone and keep the traceback for real faults.
+    A type of its own, so that a command prints the line alone for these and a traceback for faults of the program.
     """

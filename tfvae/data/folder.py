@@ -1,4 +1,4 @@
-"""`folder:PATH`: a user's own images, with sub-folders as classes where that is how they lie."""
+"""`folder:PATH`: a user's own images; where they lie in sub-folders, these are the classes."""
 
 import concurrent.futures
 import pathlib
@@ -16,7 +16,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 def list_images(path):
     """Finds the images below a folder, in an order that does not depend on the file system.
 
-    Sub-folders of the first level are classes if there are two or more with images and no image lies beside them.
+    Sub-folders of the first level are classes if two or more of them hold images and no image lies beside them.
 
     Args:
         path: the folder.
@@ -46,7 +46,7 @@ def common_resolution(files):
     """The side that all images share, read from their headers.
 
     Raises:
-        DataError: sizes differ or are not square, so the user has to choose a resolution; or a file is unreadable.
+        DataError: sizes differ or are not square, so the user has to choose a resolution; or a file cannot be read.
     """
     first = None
     for file in files:
@@ -68,11 +68,14 @@ def read_image(file, resolution):
     """Reads one image upright as a square RGB one.
 
     Args:
-        file: path, or bytes as tf.data hands them over.
+        file: path; bytes where tf.data calls this function.
         resolution: side in px.
 
     Returns:
         uint8 [resolution, resolution, 3].
+
+    Raises:
+        DataError: the file cannot be read as an image.
     """
     file = file.decode() if isinstance(file, bytes) else str(file)
     try:
@@ -84,10 +87,17 @@ def read_image(file, resolution):
 
 
 def read_images(files, resolution):
-    """Reads all images, several at a time: Pillow lets go of the interpreter while it decodes.
+    """Reads all images, several at a time: Pillow decodes without holding Python's lock.
+
+    Args:
+        files: list of N paths.
+        resolution: side in px.
 
     Returns:
         uint8 [N, resolution, resolution, 3].
+
+    Raises:
+        DataError: a file cannot be read as an image.
     """
     result = np.empty([len(files), resolution, resolution, 3], np.uint8)
     with concurrent.futures.ThreadPoolExecutor() as pool:

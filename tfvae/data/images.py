@@ -1,4 +1,4 @@
-"""Pixel range, crop, resize, sheets and PNG: what every other part may do to an image."""
+"""Pixel range, crop, resize, sheets and PNG: everything that is done to the pixels of an image."""
 
 import numpy as np
 import tensorflow as tf
@@ -88,7 +88,7 @@ def sheet(images, columns):
 
     Args:
         images: uint8 [N, H, W, 3].
-        columns: images a row; the last row may be shorter.
+        columns: images per row; the last row may be shorter.
 
     Returns:
         uint8 [rows * (H + gap) - gap, columns * (W + gap) - gap, 3].

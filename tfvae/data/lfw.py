@@ -1,11 +1,13 @@
 """`lfw`: Labeled Faces in the Wild (Huang et al., 2007), deepfunneled, from an archive that the user brings.
 
 The TFDS dataset of the same name reads another archive (the faces as found, not aligned), and the host of this one is
-gone. So it is taken from the manual folder and told by layout and count; a checksum would refuse one packed anew.
+gone. So the user puts the archive into the data folder. It is recognised by its layout and number of images: a checksum
+would refuse an archive that was packed anew.
 """
 
 import collections
 import concurrent.futures
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -14,7 +16,6 @@ import tarfile
 import zlib
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
@@ -87,7 +88,7 @@ def _checksum(path):
 
 
 def validation_names(names):
-    """The fixed validation set: the 200 names of smallest SHA-256, a choice that no library's random stream can move.
+    """The fixed validation set: the 200 names with the smallest SHA-256, a choice that depends on no library's random numbers.
 
     Args:
         names: all "<Name>/<Name>_0001.jpg".
@@ -111,9 +112,8 @@ def _crop(name, encoded):
         try:
             pixels, damaged = np.asarray(image.convert("RGB")), False
         except OSError:
-            # TensorFlow's decoder, for Pillow's leniency is one switch for all threads.
-            pixels, damaged = tf.io.decode_jpeg(encoded, channels=3, try_recover_truncated=True).numpy(), True
-    except (OSError, tf.errors.InvalidArgumentError) as error:
+            pixels, damaged = _decode_cut_short(encoded), True
+    except OSError as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"{name} in {ARCHIVE} is not usable ({reason}): copy the archive anew; {WHERE_TO_FIND}"
@@ -121,8 +121,36 @@ def _crop(name, encoded):
     return name, pixels[CROP:-CROP, CROP:-CROP], damaged
 
 
+def _decode_cut_short(encoded):
+    """Decodes a JPEG whose end is missing. By TensorFlow: Pillow's leniency is one switch for all threads."""
+    import tensorflow as tf  # here, because `datasets` must not load it
+
+    try:
+        return tf.io.decode_jpeg(encoded, channels=3, try_recover_truncated=True).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise OSError(error.message) from error
+
+
+def identities(split, min_images):
+    """The images of the people of whom there are `min_images` or more, labelled by name.
+
+    Args:
+        split: `Split` of this dataset, in memory.
+        min_images: whole number.
+
+    Returns:
+        `Split`; without classes and images where there is no such person.
+    """
+    names, labels, counts = np.unique(split.factors["identity"], return_inverse=True, return_counts=True)
+    known = np.flatnonzero(counts >= min_images)
+    kept = np.isin(labels, known)
+    labels = np.searchsorted(known, labels[kept]).astype(np.int32)
+    class_names = tuple(names[known].tolist())
+    return dataclasses.replace(split.part(kept), labels=labels, class_names=class_names, num_classes=len(known))
+
+
 class LfwDeepfunneled(tfds.core.GeneratorBasedBuilder):
-    """Face crops, 90 px, lossless; resizing is left to the reader, so one preparation serves every resolution."""
+    """Face crops, 90 px, lossless. Whoever reads them resizes them, so one preparation serves every resolution."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
@@ -156,8 +184,8 @@ class LfwDeepfunneled(tfds.core.GeneratorBasedBuilder):
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for name, image, damaged in pool.map(_crop, images.keys(), images.values()):
                 if damaged:
-                    # A copy of the archive that is in use has one such image. It stays, for the count is the data's
-                    # identity; an archive with many is not the data set any more.
+                    # A copy of the archive that is in use has one such image. It is kept, so that every copy gives as
+                    # many images; an archive with many of them is damaged.
                     damaged_names.append(name)
                     logging.warning("%s in %s is cut short: its missing rows are grey", name, ARCHIVE)
                 if len(damaged_names) > MAX_DAMAGED:

@@ -11,31 +11,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfvae.data import folder, images, lfw, shapes
+from tfvae.data import datasets, folder, images
 from tfvae.data.errors import DataError
 from tfvae.data.split import Records, Split
 
-__all__ = ["DataError", "Split", "describe", "load"]
+__all__ = ["DataError", "Split", "describe", "held_out_split", "load", "prepare"]
 
-# Decoded pixels that are held in memory (twice: as an array and as a tensor); larger splits stream.
+# The most decoded pixels that are held in memory (twice: as an array and as a tensor). Larger splits stream.
 MEMORY_LIMIT_BYTES = 4 * 1024**3
-
-# What a dataset keeps out of training.
-HELD_OUT_SPLITS = {"cifar10": "test", "shapes": "test", "lfw": "validation"}
-
-CIFAR10_HOST = "www.cs.toronto.edu"
-CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
-CIFAR10_HELP = (
-    f"give --data_dir, a folder with TFDS's prepared cifar10/3.0.2, or put {CIFAR10_ARCHIVE} (170,052,171 bytes, MD5 "
-    f"c32a1d4ab5d03f1284b67883e8d87530) into --data_dir; its host https://{CIFAR10_HOST}/~kriz/cifar.html is slow, and "
-    f"the copies on mirrors (Hugging Face uoft-cs/cifar10, Zenodo) are mostly other packagings: cifar-10-python.tar.gz "
-    f"has MD5 c58f30108f718f92721af3b95e74349a and is not read here"
-)
-
-_OWN = {"lfw": lfw.LfwDeepfunneled, "shapes": shapes.Shapes}
-_NATIVE_RESOLUTIONS = {"lfw": lfw.RESOLUTION}
-# What the user brings to the manual folder; TFDS takes it from there instead of downloading.
-_ARCHIVES = {"lfw": lfw.ARCHIVE, "cifar10": CIFAR10_ARCHIVE}
 
 
 def load(dataset, split="train", *, data_dir=None, resolution=None, streaming=None):
@@ -46,10 +29,10 @@ def load(dataset, split="train", *, data_dir=None, resolution=None, streaming=No
     own folder (`~/tensorflow_datasets` or `TFDS_DATA_DIR`) takes the prepared form.
 
     Args:
-        dataset: `cifar10`, `lfw`, `shapes`, `folder:PATH`, or the name of another TFDS image dataset.
+        dataset: a name of `datasets.DATASETS`, `folder:PATH`, or the name of another TFDS image dataset.
         split: a split of it; `folder:` has only `train`.
         data_dir: folder of data, default TFDS's own; a `folder:` has no use for it.
-        resolution: side in px; default the data's own (cifar10 and shapes 32, lfw 45), needed where that is not square.
+        resolution: side in px; default the data's own, needed where that is not square.
         streaming: True or False to read while training or hold in memory; default by size (`MEMORY_LIMIT_BYTES`).
 
     Returns:
@@ -60,46 +43,83 @@ def load(dataset, split="train", *, data_dir=None, resolution=None, streaming=No
     """
     if resolution is not None and resolution < 1:
         raise DataError(f"resolution {resolution}: expected 1 px or more")
-    if dataset.startswith("folder:"):
-        return _load_folder(dataset, split, resolution, streaming)
-    return _load_tfds(dataset, split, _prepare(dataset, data_dir), resolution, streaming)
+    record = datasets.record(dataset)
+    if record.folder is not None:
+        return _load_folder(record, split, resolution, streaming)
+    return _load_tfds(record, split, _prepare(record, data_dir), resolution, streaming)
 
 
 def describe(dataset, *, data_dir=None, resolution=None):
-    """What is known of a dataset without its images: nothing is downloaded or prepared.
+    """What is known about a dataset without its images: nothing is downloaded or prepared.
 
     Args and raises: as `load`'s.
 
     Returns:
         `Split` without images: `num_images` 0, `resolution`, `num_classes` and `class_names` as `load` would have them.
     """
-    if dataset.startswith("folder:"):
-        files, _, class_names = folder.list_images(dataset.removeprefix("folder:"))
+    record = datasets.record(dataset)
+    if record.folder is not None:
+        files, _, class_names = folder.list_images(record.folder)
         resolution = resolution or folder.common_resolution(files)
     else:
-        features = _builder(dataset, pathlib.Path(data_dir).expanduser() if data_dir else None).info.features
-        resolution = resolution or _NATIVE_RESOLUTIONS.get(dataset) or _square_side(dataset, features["image"].shape)
-        class_names = tuple(_label(features).names) if _label(features) else ()
+        features = _builder(record, pathlib.Path(data_dir).expanduser() if data_dir else None).info.features
+        resolution = resolution or _native_resolution(record, features)
+        class_names = _class_names(features)
     return Split(dataset, "train", resolution, 0, len(class_names), class_names, images=None, labels=None)
 
 
-def _label(features):
+def prepare(dataset, data_dir=None):
+    """The folder in which a dataset's files lie, prepared first where needed. Args and raises: as `load`'s."""
+    record = datasets.record(dataset)
+    if record.folder is not None:
+        return pathlib.Path(record.folder).expanduser()
+    return pathlib.Path(_prepare(record, data_dir).data_dir)
+
+
+def held_out_split(dataset, *, data_dir=None):
+    """The split that a dataset keeps out of training; the data is prepared first where needed.
+
+    Args and raises: as `load`'s.
+
+    Returns:
+        Its name, or None where the dataset has no such split, or only one whose labels are withheld.
+    """
+    record = datasets.record(dataset)
+    if not record.held_out_splits:
+        return None
+    builder = _prepare(record, data_dir)
+    return next((name for name in record.held_out_splits if _can_be_held_out(builder, name)), None)
+
+
+def _can_be_held_out(builder, split):
+    if split not in builder.info.splits or not builder.info.splits[split].num_examples:
+        return False
+    if not _class_names(builder.info.features):
+        return True
+    # TFDS gives -1 for a label that is withheld, as for ImageNet's test images: no model could be given it.
+    return all(int(example["label"]) >= 0 for example in _examples(builder, f"{split}[:1]", ["image", "label"]))
+
+
+def _class_names(features):
+    """Names of the classes by number; empty without labels."""
     label = features["label"] if "label" in features else None
-    return label if isinstance(label, tfds.features.ClassLabel) else None
+    return tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
 
 
 def _streams(streaming, num_images, resolution):
     return num_images * resolution * resolution * 3 > MEMORY_LIMIT_BYTES if streaming is None else streaming
 
 
-def _load_folder(dataset, split, resolution, streaming):
+def _load_folder(record, split, resolution, streaming):
     if split != "train":
-        raise DataError(f"{dataset} has no split '{split}', expected 'train': give another folder for another split")
-    files, labels, class_names = folder.list_images(dataset.removeprefix("folder:"))
+        raise DataError(
+            f"{record.name} has no split '{split}', expected 'train': give another folder for another split"
+        )
+    files, labels, class_names = folder.list_images(record.folder)
     resolution = resolution or folder.common_resolution(files)
     streaming = _streams(streaming, len(files), resolution)
     return Split(
-        dataset=dataset,
+        dataset=record.name,
         split=split,
         resolution=resolution,
         num_images=len(files),
@@ -111,40 +131,40 @@ def _load_folder(dataset, split, resolution, streaming):
     )
 
 
-def _load_tfds(dataset, split, builder, resolution, streaming):
+def _load_tfds(record, split, builder, resolution, streaming):
     features = builder.info.features
     image = features["image"]
-    resolution = resolution or _NATIVE_RESOLUTIONS.get(dataset) or _square_side(dataset, image.shape)
+    resolution = resolution or _native_resolution(record, features)
     try:
         num_images = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
         names = ", ".join(builder.info.splits)
-        raise DataError(f"{dataset} has no split '{split}', expected one of: {names}") from error
+        raise DataError(f"{record.name} has no split '{split}', expected one of: {names}") from error
     if not num_images:
-        raise DataError(f"split '{split}' of {dataset} holds no images")
-    label = _label(features)
+        raise DataError(f"split '{split}' of {record.name} holds no images")
+    class_names = _class_names(features)
     fields = dict(
-        dataset=dataset,
+        dataset=record.name,
         split=split,
         resolution=resolution,
         num_images=num_images,
-        num_classes=label.num_classes if label else 0,
-        class_names=tuple(label.names) if label else (),
+        num_classes=len(class_names),
+        class_names=class_names,
     )
+    keys = ["image", "label"] if class_names else ["image"]
     decode = functools.partial(_decode, image, resolution)
     if _streams(streaming, num_images, resolution):
-        keys = ["image", "label"] if label else ["image"]
         identity = f"{builder.info.full_name} {split} {builder.info.splits[split].num_bytes}"
         records = Records(_examples(builder, split, keys), decode, identity)
         return Split(**fields, images=None, labels=None, records=records)
-    keys = list(features) if dataset in _OWN else ["image", "label"] if label else ["image"]
+    keys = list(features) if record.builder else keys
     arrays = _read(_examples(builder, split, keys).map(decode, tf.data.AUTOTUNE, deterministic=True), num_images)
     pixels, labels = arrays.pop("image"), arrays.pop("label")
     return Split(**fields, images=pixels, labels=labels, factors=arrays)
 
 
 def _examples(builder, split, keys):
-    """Examples in file order, the image still encoded: what is only shuffled or skipped need not be decoded."""
+    """Examples in file order, their images still encoded, so that what is skipped need not be decoded."""
     decoders = tfds.decode.PartialDecoding(
         {key: builder.info.features[key] for key in keys}, decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -178,37 +198,42 @@ def _text(values):
     return np.array([value.decode() for value in values])
 
 
-def _square_side(dataset, shape):
-    height, width = shape[:2]
+def _native_resolution(record, features):
+    if record.resolution:
+        return record.resolution
+    height, width = features["image"].shape[:2]
     if height is None or height != width:
         size = "of many sizes" if height is None else f"{width} x {height} px"
-        raise DataError(f"the images of {dataset} are {size}, expected a square: give --resolution to crop and resize")
+        raise DataError(
+            f"the images of {record.name} are {size}, expected a square: give --resolution to crop and resize"
+        )
     return height
 
 
 def _writable(path):
-    # The mode too: an administrator may write anywhere, but a folder closed to everybody is meant to stay as it is.
+    # The mode too: root may write anywhere, but a folder that is read-only for everybody is meant to stay as it is.
     while not path.exists():
         path = path.parent
     return path.is_dir() and os.access(path, os.W_OK) and bool(path.stat().st_mode & 0o222)
 
 
-def _prepare(dataset, data_dir):
+def _prepare(record, data_dir):
     """The dataset's TFDS builder, its data prepared."""
     own_home = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
     home = pathlib.Path(data_dir).expanduser() if data_dir else own_home
     if home.exists() and not home.is_dir():
         raise DataError(f"--data_dir {home} is a file, expected the folder that holds the data")
-    builder = _builder(dataset, home)
+    builder = _builder(record, home)
     if _prepared(builder):
         return builder
-    archive = _find_archive(dataset, [home, own_home])
+    archive = _find_archive(record, [home, own_home])
     if not _writable(home):
         home = own_home
-        builder = _builder(dataset, home)
+        builder = _builder(record, home)
         if _prepared(builder):
             return builder
-    _check_source(dataset, archive, data_dir, home)
+    if record.archive and not archive:
+        _check_source(record, data_dir or home)
     config = tfds.download.DownloadConfig(manual_dir=archive.parent if archive else None)
     try:
         builder.download_and_prepare(download_dir=home / "downloads", download_config=config)
@@ -216,30 +241,29 @@ def _prepare(dataset, data_dir):
         raise
     except Exception as error:
         # Another process of the same run may have been faster: its result is whole, for TFDS renames when it is done.
-        if _prepared(_builder(dataset, home)):
-            return _builder(dataset, home)
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        help_line = CIFAR10_HELP if dataset == "cifar10" else "see that there is network and room on the disk, or give "
-        help_line += "" if dataset == "cifar10" else "--data_dir, a folder where it is already prepared"
-        raise DataError(f"{dataset} could not be prepared in {home} ({reason}): {help_line}") from error
+        builder = _builder(record, home)
+        if not _prepared(builder):
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            archive = f", or {record.archive.file} in it; {record.archive.help}" if record.archive else ""
+            raise DataError(
+                f"{record.name} could not be prepared in {home} ({reason}): see that there is network and room on the "
+                f"disk, or give --data_dir, a folder with the data as TFDS prepares it{archive}"
+            ) from error
     return builder
 
 
-def _builder(dataset, home):
+def _builder(record, home):
     try:
-        builder = _OWN[dataset](data_dir=home) if dataset in _OWN else tfds.builder(dataset, data_dir=home)
+        builder = record.builder(data_dir=home) if record.builder else tfds.builder(record.name, data_dir=home)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        known = {*_OWN, *tfds.list_builders(with_community_datasets=False)}
-        near = difflib.get_close_matches(dataset, sorted(known), n=3)
+        known = {*datasets.DATASETS, *tfds.list_builders(with_community_datasets=False)}
+        near = difflib.get_close_matches(record.name, sorted(known), n=3)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-        raise DataError(
-            f"unknown dataset '{dataset}'{hint}, expected cifar10, lfw, shapes, folder:PATH or the name of an image "
-            f"dataset of TensorFlow Datasets"
-        ) from error
+        raise DataError(f"unknown dataset '{record.name}'{hint}, expected {datasets.choices()}") from error
     features = builder.info.features
     feature = features["image"] if isinstance(features, tfds.features.FeaturesDict) and "image" in features else None
     if not isinstance(feature, tfds.features.Image) or feature.np_dtype != np.uint8:
-        raise DataError(f"{dataset} has no feature 'image' of 8 bits a channel: expected an image dataset")
+        raise DataError(f"{record.name} has no feature 'image' of 8 bits per channel: expected an image dataset")
     return builder
 
 
@@ -248,24 +272,25 @@ def _prepared(builder):
     return (pathlib.Path(builder.data_dir) / "dataset_info.json").is_file()
 
 
-def _find_archive(dataset, homes):
+def _find_archive(record, homes):
     """The archive that the user brought, or None."""
-    name = _ARCHIVES.get(dataset)
-    places = [place for home in homes for place in (home, home / "downloads" / "manual")] if name else []
-    return next((place / name for place in places if (place / name).is_file()), None)
+    places = [place for home in homes for place in (home, home / "downloads" / "manual")] if record.archive else []
+    return next((place / record.archive.file for place in places if (place / record.archive.file).is_file()), None)
 
 
-def _check_source(dataset, archive, data_dir, home):
-    """Fails at once where TFDS would fail late or with a page of text."""
-    if dataset == "lfw" and not archive:
-        place = data_dir or home / "downloads" / "manual"
-        raise DataError(f"{lfw.ARCHIVE} is not in {place}: put it there or give --data_dir; {lfw.WHERE_TO_FIND}")
-    # Behind a proxy the name need not resolve here.
-    if dataset == "cifar10" and not archive and not urllib.request.getproxies():
+def _check_source(record, place):
+    """Fails at once where TFDS would fail late or with a page of text: no archive, and no host that answers."""
+    archive, reason = record.archive, ""
+    if archive.host:
+        # Behind a proxy the name need not resolve here.
+        if urllib.request.getproxies():
+            return
         try:
-            socket.create_connection((CIFAR10_HOST, 443), timeout=10).close()
+            socket.create_connection((archive.host, 443), timeout=10).close()
+            return
         except OSError as error:
-            raise DataError(
-                f"cifar10 is not in {data_dir or home} and its host {CIFAR10_HOST} does not answer ({error}): "
-                f"{CIFAR10_HELP}"
-            ) from error
+            reason = f", and {archive.host} does not answer ({error})"
+    raise DataError(
+        f"{archive.file} is not in {place}{reason}: put it there, or give --data_dir, a folder with it or with "
+        f"{record.name} as TFDS prepares it; {archive.help}"
+    )

@@ -1,15 +1,19 @@
-"""Running a function over rows of arrays, shared by the replicas of the current strategy."""
+"""Runs a function over the rows of arrays on all replicas of the current strategy."""
 
 import numpy as np
 import tensorflow as tf
 
 
 def over_replicas(function, replica_batch, *arrays):
-    """Runs `function` on rows of arrays in batches of one shape, the last one padded, shared by the strategy's replicas.
+    """Runs `function` on the rows of arrays, in batches that the replicas of the current strategy share.
+
+    All batches have one shape, so that the function is traced once: the last one is padded with its last row, and what
+    comes of the padding is dropped.
 
     Args:
-        function: tf.function of as many tensors [replica_batch, ...] -> {name: tensor [replica_batch, ...]}.
-        replica_batch: rows a replica and a call. arrays: [N, ...] each, N > 0.
+        function: tf.function of one tensor [replica_batch, ...] per array -> {name: tensor [replica_batch, ...]}.
+        replica_batch: rows per replica and call.
+        arrays: [N, ...] each, N > 0.
 
     Returns:
         {name: array [N, ...]}, in the order of the rows.
@@ -17,9 +21,10 @@ def over_replicas(function, replica_batch, *arrays):
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     parts = []
-    for start in range(0, len(arrays[0]), replica_batch * replicas):
-        rows = [array[start : start + replica_batch * replicas] for array in arrays]
-        missing = replica_batch * replicas - len(rows[0])
+    batch = replica_batch * replicas
+    for start in range(0, len(arrays[0]), batch):
+        rows = [array[start : start + batch] for array in arrays]
+        missing = batch - len(rows[0])
         shares = [np.split(np.concatenate([row, np.repeat(row[-1:], missing, axis=0)]), replicas) for row in rows]
         values = [
             strategy.experimental_distribute_values_from_function(
@@ -28,12 +33,8 @@ def over_replicas(function, replica_batch, *arrays):
             for share in shares
         ]
         results = strategy.run(function, values)
+        local = {name: strategy.experimental_local_results(value) for name, value in results.items()}
         parts.append(
-            {
-                name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(value)])[
-                    : len(rows[0])
-                ]
-                for name, value in results.items()
-            }
+            {name: np.concatenate([share.numpy() for share in some])[: len(rows[0])] for name, some in local.items()}
         )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

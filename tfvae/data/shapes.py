@@ -1,12 +1,13 @@
 """`shapes`: a dataset that draws itself, so that a first run needs no download and modes can be counted.
 
 10 shapes x 8 hues = 80 modes, all equally frequent, each with size, place, rotation and background of its own. The
-bytes are the same on every machine: random numbers are raw words of the counter-based Philox generator (Salmon et al.,
-SC'11), whose stream NumPy guarantees, made into whole numbers; the drawing uses only +, -, *, / and sqrt in float64,
+bytes are the same on every machine: random numbers are whole numbers made of raw words of the counter-based Philox
+generator (Salmon et al., SC'11), whose stream NumPy guarantees; the drawing uses only +, -, *, / and sqrt in float64,
 which IEEE 754 rounds correctly, one NumPy operation each (so nothing is fused). Sines and cosines, which differ between
 libraries in their last bit, are rounded to 9 decimals first.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -30,7 +31,7 @@ MIN_SIZE, MAX_SIZE = 7, 12
 
 _COLOURS = np.array(list(HUES.values()), np.float64)
 _KEYS = {"train": 0x7F4A7C15, "test": 0x9E3779B9}
-_WORDS_AN_IMAGE = 8
+_WORDS_PER_IMAGE = 8
 # Sizes and places are whole numbers of 1/64 px: exact in float32, so an image can be drawn again from its factors.
 _SUBPIXEL = 64
 _COSINES = np.round(np.cos(np.deg2rad(np.arange(360.0))), 9)
@@ -141,9 +142,9 @@ def factors(split, start, stop):
         dict of arrays with n = stop - start rows: `label`, `hue` int64 [n]; `size`, `x`, `y`, `rotation` float32 [n];
         `background` uint8 [n, 3].
     """
-    words = np.random.Philox(key=_KEYS[split]).random_raw(stop * _WORDS_AN_IMAGE)
+    words = np.random.Philox(key=_KEYS[split]).random_raw(stop * _WORDS_PER_IMAGE)
     # The high half: what follows takes remainders, and whole numbers below 2**32 keep them in exact int64 arithmetic.
-    words = (words.reshape(stop, _WORDS_AN_IMAGE)[start:] >> np.uint64(32)).astype(np.int64)
+    words = (words.reshape(stop, _WORDS_PER_IMAGE)[start:] >> np.uint64(32)).astype(np.int64)
     index = np.arange(start, stop)
     size = MIN_SIZE * _SUBPIXEL + words[:, 0] % ((MAX_SIZE - MIN_SIZE) * _SUBPIXEL + 1)
     # The whole shape stays inside: its farthest point is 1.12 sizes off the centre (the crescent's).
@@ -160,6 +161,21 @@ def factors(split, start, stop):
         "rotation": (words[:, 3] % 360).astype(np.float32),
         "background": (tone[:, None] + words[:, 5:8] % 24).astype(np.uint8),
     }
+
+
+def modes(split, min_images):
+    """The images labelled by mode, hue and shape, so that modes can be counted.
+
+    Args:
+        split: `Split` of this dataset, in memory.
+        min_images: of no use here: all modes are equally frequent.
+
+    Returns:
+        `Split` with 80 classes.
+    """
+    names = tuple(f"{hue} {shape}" for hue in HUE_NAMES for shape in SHAPE_NAMES)
+    labels = split.factors["hue"].astype(np.int32) * len(SHAPE_NAMES) + split.labels
+    return dataclasses.replace(split, labels=labels, class_names=names, num_classes=len(names))
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):

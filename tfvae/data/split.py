@@ -19,10 +19,12 @@ CHUNK = 500  # images held at once where a split is gone through
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Where a split too large for memory streams from.
+    """Where a split that is too large for memory is streamed from.
 
-    `examples` yields {"image": encoded bytes, "label": int} in a fixed order, `decode` makes {"image", "label"} of one,
-    `identity` tells this data from other data without reading it.
+    Attributes:
+        examples: yields {"image": encoded bytes, "label": int, if there are labels} in a fixed order.
+        decode: function of one example -> {"image": uint8 [resolution, resolution, 3], "label": int32}.
+        identity: text that differs for other data.
     """
 
     examples: tf.data.Dataset
@@ -43,9 +45,9 @@ class Split:
         class_names: their names; empty without labels.
         images: uint8 [N, resolution, resolution, 3]; None where the split streams.
         labels: int32 [N], zeros without labels; None where the split streams from TFRecord.
-        factors: further arrays [N, ...] by name, what else is known of each image; empty where the split streams.
-        files: list of paths, where the split streams from image files.
-        records: where the split streams from TFRecord.
+        factors: further arrays [N, ...] by name, what else is known about each image; empty where the split streams.
+        files: list of paths, where the split streams from image files; else None.
+        records: `Records`, where the split streams from TFRecord; else None.
     """
 
     dataset: str
@@ -67,7 +69,7 @@ class Split:
 
     @functools.cached_property
     def fingerprint(self):
-        """SHA-256 (hex) of pixels and labels, a key for caches; of names, sizes and times where the split streams."""
+        """SHA-256 (hex) of pixels and labels; where the split streams, of names, sizes and times in their place."""
         digest = hashlib.sha256(f"{self.num_images} {self.resolution} {self.num_classes}".encode())
         if self.images is not None:
             digest.update(np.ascontiguousarray(self.images))
@@ -79,6 +81,21 @@ class Split:
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels))
         return digest.hexdigest()
+
+    def part(self, kept):
+        """The same with some of its images only, of a split in memory.
+
+        Args:
+            kept: bool [num_images], or sorted int [n].
+
+        Returns:
+            `Split`.
+        """
+        images = self.images[kept]
+        factors = {name: values[kept] for name, values in self.factors.items()}
+        return dataclasses.replace(
+            self, num_images=len(images), images=images, labels=self.labels[kept], factors=factors
+        )
 
     def batches(self, global_batch_size, seed, first_step=0, worker=0, num_workers=1, local_replicas=1):
         """Endless training batches of one worker, made for `strategy.distribute_datasets_from_function`.
@@ -93,12 +110,12 @@ class Split:
         before it in its epoch: the same stream again, but a start that takes time.
 
         Args:
-            global_batch_size: images a step over all replicas of all workers.
+            global_batch_size: images per step over all replicas of all workers.
             seed: whole number; another seed, another order.
             first_step: step to begin at.
             worker: number of this worker, below `num_workers`.
-            num_workers: processes that share a step.
-            local_replicas: replicas of this worker, the same for all workers.
+            num_workers: processes that share each step.
+            local_replicas: replicas per worker.
 
         Returns:
             tf.data.Dataset of {"image": uint8 [b, resolution, resolution, 3], "label": int32 [b]} with
@@ -140,7 +157,7 @@ class Split:
         """Every image once, in the split's own order.
 
         Args:
-            batch_size: images a batch; the last one may be smaller.
+            batch_size: images per batch; the last one may be smaller.
 
         Returns:
             finite tf.data.Dataset of {"image": uint8 [b, resolution, resolution, 3], "label": int32 [b]}.
@@ -169,7 +186,7 @@ class Split:
             int64 [b] in [0, num_images).
         """
         epoch, index = position // self.num_images, position % self.num_images
-        # The op wants every argument as a vector: broadcasting fails.
+        # The op takes vectors only: broadcasting fails.
         last = tf.fill(tf.shape(epoch), tf.constant(self.num_images - 1, tf.int64))
         return tf.raw_ops.RandomIndexShuffle(
             index=index, seed=_epoch_words(seed, epoch), max_index=last, rounds=SHUFFLE_ROUNDS
@@ -216,7 +233,7 @@ def _mix(word):
 def _epoch_words(seed, epoch):
     """Three words of 32 bits for the order of an epoch.
 
-    Hashed, for RandomIndexShuffle takes them as its cipher's first round keys as they are: with (seed, epoch, 0) there
+    Hashed, because RandomIndexShuffle takes them unchanged as its cipher's first round keys: with (seed, epoch, 0) there
     were 256 different orders of 50,000 images at most, and the places of an image in two epochs correlated by 0.7.
 
     Args:
@@ -239,14 +256,14 @@ def _read_files(files, resolution):
 
 
 def choose(num_images, limit=None, seed=0):
-    """Which images stand for a set: sorted int64 [min(limit, num_images)], a subset that `seed` fixes."""
+    """A random subset of `num_images` rows that `seed` fixes; all without a limit: sorted int64 [min(limit, num_images)]."""
     if limit is None or limit >= num_images:
         return np.arange(num_images)
     return np.sort(np.random.default_rng(seed).permutation(num_images)[:limit])
 
 
 def batches_of(split, rows):
-    """Yields (uint8 [b, R, R, 3], int32 [b] or None without classes) of a split's `rows`, sorted int64 [n]."""
+    """Yields (images uint8 [b, R, R, 3], labels int32 [b] or None without classes) of a split's `rows`, sorted int64 [n]."""
     if not split.streaming:
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
@@ -261,7 +278,15 @@ def batches_of(split, rows):
 
 
 def without(split, other, rows):
-    """Which of a split's images are not among the `rows` (sorted int64) of another, such as a part of it: sorted int64."""
+    """The rows of a split whose images are not among another split's `rows`, by their pixels where the splits differ.
+
+    Args:
+        split, other: `Split`; one may be a part of the other.
+        rows: sorted int64 [n], of `other`.
+
+    Returns:
+        sorted int64 [m], of `split`.
+    """
     every = np.arange(split.num_images)
     if other.fingerprint == split.fingerprint:
         return np.setdiff1d(every, rows)

@@ -105,10 +105,11 @@ def encoder(objective, ema=True, replica_batch=BATCH):
 
     Over the replicas of the strategy in whose scope it is called. `ema`: its moving average, which belongs with the generator's.
     """
+    network = objective.ema_discriminator if ema else objective.discriminator
 
     @tf.function(reduce_retracing=True)
     def encode(image):
-        mean, log_variance = objective.encode(images.to_model_range(image), ema=ema)
+        mean, log_variance = objective.encode(images.to_model_range(image), encoder=network)
         return {"mean": mean, "log_variance": log_variance}
 
     def encode_all(image):

@@ -126,11 +126,13 @@ class Discriminator(keras.Model):
         blocks_per_stage: residual blocks a stage; the first of them halves. None: BigGAN 1, BigGAN-deep 2.
         discriminator_channel_multipliers: widths of its own, from the picture on, in place of the generator's mirrored; or None.
         output_dim: outputs of the last linear layer: 1 for a discriminator, mean and log variance for an encoder.
+        flatten: give the last map to that layer with its positions, as an encoder needs; else sum over them, as BigGAN's
+            discriminator does.
         resolution, base_channels, attention_resolution, channel_multipliers, spectral_norm, activation,
             leaky_relu_slope, initializer: as the generator's. `channel_multipliers` is the generator's chain.
 
     Raises:
-        ValueError: sizes that do not fit together.
+        ValueError: sizes that do not fit together, or labels with `flatten`: the projection head needs the sum.
     """
 
     # Of the architecture:
@@ -152,9 +154,12 @@ class Discriminator(keras.Model):
         leaky_relu_slope=0.2,
         initializer="orthogonal",
         output_dim=1,
+        flatten=False,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
+        if flatten and num_classes:
+            raise ValueError("flatten with num_classes: the projection head needs the sum over positions.")
         blocks_per_stage = blocks_per_stage or self.default_blocks_per_stage
         tables.check_sizes(base_channels, latent_dim or 1, blocks_per_stage, num_classes, self.width_divisor)
         multipliers = tables.discriminator_multipliers(
@@ -176,7 +181,9 @@ class Discriminator(keras.Model):
                 self.attention = layers.NonLocalBlock(out_channels, **conv)
                 self.attention_after = len(self.blocks) - 1
         # The head stays in float32: it is small, and a logit or a log variance needs the digits.
-        self.linear = layers.Dense(channels[-1], output_dim, dtype="float32", **conv)
+        self.flatten = flatten
+        features = channels[-1] * (size**2 if flatten else 1)
+        self.linear = layers.Dense(features, output_dim, dtype="float32", **conv)
         if num_classes:
             self.embedding = layers.Embedding(num_classes, channels[-1], **conv)
         self.built = True
@@ -205,7 +212,8 @@ class Discriminator(keras.Model):
             x = block(x, training=training)
             if i == self.attention_after:
                 x = self.attention(x, training=training)
-        h = tf.reduce_sum(tf.cast(self.activation(x), tf.float32), [1, 2])
+        h = tf.cast(self.activation(x), tf.float32)
+        h = tf.reshape(h, [-1, h.shape[1] * h.shape[2] * h.shape[3]]) if self.flatten else tf.reduce_sum(h, [1, 2])
         out = self.linear(h, training=training)
         if self.num_classes:
             out += tf.reduce_sum(self.embedding(label, training=training) * h, -1, keepdims=True)

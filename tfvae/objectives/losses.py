@@ -16,7 +16,7 @@ def vanilla_discriminator(real, fake):
     return tf.nn.softplus(-real) + tf.nn.softplus(fake)
 
 
-def vanilla_generator(fake):
+def vanilla_generator(real, fake):
     """-ln D(G(z)), the non-saturating form (the paper, section 3)."""
     return tf.nn.softplus(-fake)
 
@@ -31,7 +31,7 @@ def least_squares_discriminator(real, fake):
     return 0.5 * (tf.square(real - 1.0) + tf.square(fake))
 
 
-def least_squares_generator(fake):
+def least_squares_generator(real, fake):
     """(y - 1)^2 / 2 (LSGAN, arXiv 1611.04076, equation 9)."""
     return 0.5 * tf.square(fake - 1.0)
 
@@ -41,17 +41,32 @@ def wasserstein_discriminator(real, fake):
     return fake - real
 
 
-def negative_logit_generator(fake):
+def negative_logit_generator(real, fake):
     """-y: the generator's loss beside the hinge and the Wasserstein discriminator."""
     return -fake
 
 
+def relativistic_discriminator(real, fake):
+    """softplus(-(x - y)) of the logits x, y of an image and of the drawn one that it is paired with (R3GAN, arXiv 2501.05441)."""
+    return tf.nn.softplus(fake - real)
+
+
+def relativistic_generator(real, fake):
+    """softplus(-(y - x)): the drawn image of the pair is to be judged the more real one (R3GAN, arXiv 2501.05441)."""
+    return tf.nn.softplus(real - fake)
+
+
+# {name: (the discriminator's loss, the generator's), two functions of the logits of real and drawn images}.
 ADVERSARIAL = {
     "vanilla": (vanilla_discriminator, vanilla_generator),
     "hinge": (hinge_discriminator, negative_logit_generator),
     "least_squares": (least_squares_discriminator, least_squares_generator),
     "wasserstein": (wasserstein_discriminator, negative_logit_generator),
+    "relativistic": (relativistic_discriminator, relativistic_generator),
 }
+PAIRED = (
+    "relativistic",
+)  # whose generator's loss needs the real images' logits; the drawn image of a pair has its label
 
 
 def gradient_penalty(gradient):
@@ -63,6 +78,16 @@ def gradient_penalty(gradient):
     # The small number keeps the square root's own gradient finite at 0.
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), [1, 2, 3]) + 1e-12)
     return tf.square(norm - 1.0)
+
+
+def squared_gradient(gradient):
+    """Squared norm of the discriminator's gradient by its picture: R1 of real, R2 of drawn images (Mescheder et al.,
+    arXiv 1801.04406, section 4.1, without the half).
+
+    Args:
+        gradient: float32 [B, H, W, C].
+    """
+    return tf.reduce_sum(tf.square(gradient), [1, 2, 3])
 
 
 def squared_error(image, reconstruction):

@@ -21,8 +21,10 @@ class VAE(Objective):
         kl_weight: weight of the KL divergence (beta).
         kl_warmup_images: the weight rises linearly from 0 over so many images seen; 0: at once.
         decoder_variance: `fixed` (as above), or the negative log likelihood of a Gaussian with one variance in the squared
-            error's place (sigma-VAE, arXiv 2006.13202): `learned` as a weight, or `optimal`, the global batch's mean squared
-            error, which is the likeliest (equation 9 there) and does not lag behind at usual learning rates.
+            error's place (sigma-VAE, arXiv 2006.13202): `optimal`, the global batch's mean squared error, which is the
+            likeliest (equation 9 there), or `learned` as a weight, which starts from the first batch's optimum and lags
+            behind at usual learning rates.
+        encoder_head: `flatten` or `pool`, of which `discriminator_head` makes the encoder's.
         The others: as `Objective`'s.
 
     Raises:
@@ -33,7 +35,9 @@ class VAE(Objective):
     network_titles = ("decoder", "encoder")
     progress_logs = ("squared_error", "kl_divergence")
 
-    def __init__(self, *args, kl_weight=1.0, kl_warmup_images=0, decoder_variance="fixed", **kwargs):
+    def __init__(
+        self, *args, kl_weight=1.0, kl_warmup_images=0, decoder_variance="fixed", encoder_head="flatten", **kwargs
+    ):
         if decoder_variance not in DECODER_VARIANCES:
             raise ValueError(f"--decoder_variance={decoder_variance}: expected one of {', '.join(DECODER_VARIANCES)}.")
         super().__init__(*args, **kwargs)
@@ -47,7 +51,7 @@ class VAE(Objective):
     @classmethod
     def discriminator_head(cls, config, num_classes):
         # The encoder does not see the label.
-        return dict(output_dim=2 * config.latent_dim)
+        return dict(output_dim=2 * config.latent_dim, flatten=config.encoder_head == "flatten")
 
     @classmethod
     def step_flops(cls, config, generator, discriminator):
@@ -57,10 +61,8 @@ class VAE(Objective):
     def generator_weights(self):
         return super().generator_weights + ([] if self.log_sigma is None else [self.log_sigma.value])
 
-    def encode(self, image, training=False, ema=False):
-        """float32 [B, H, W, 3] in [-1, 1] -> mean, log variance, both float32 [B, latent_dim]; `ema`: by the average encoder."""
-        encoder = self.ema_discriminator if ema else self.discriminator
-        return tf.split(encoder(image, training=training), 2, axis=-1)
+    def encode(self, image, training=False, encoder=None):
+        return tf.split((encoder or self.discriminator)(image, training=training), 2, axis=-1)
 
     def train_step(self, batches):
         (batch,) = batches
@@ -74,10 +76,8 @@ class VAE(Objective):
             reconstruction, logs = squared_error, {}
             if self.decoder_variance != "fixed":
                 num_values = float(image.shape[1] * image.shape[2] * image.shape[3])
-                if self.log_sigma is None:
-                    log_sigma = 0.5 * tf.math.log(self.mean_over_replicas(squared_error) / num_values)
-                else:
-                    log_sigma = self.log_sigma.value
+                optimum = 0.5 * tf.math.log(self.mean_over_replicas(squared_error) / num_values)
+                log_sigma = optimum if self.log_sigma is None else self.learned_log_sigma(optimum)
                 # Softly no smaller than exp(-6): a perfect pixel would pull it to minus infinity.
                 log_sigma = -6.0 + tf.nn.softplus(log_sigma + 6.0)
                 reconstruction = losses.gaussian_negative_log_likelihood(squared_error, num_values, log_sigma)
@@ -100,6 +100,12 @@ class VAE(Objective):
             "discriminator_gradient_norm": encoder_norm,
         }
 
+    def learned_log_sigma(self, optimum):
+        """The weight; at the first step the optimum is written into it first. From 0, Adam would need thousands of steps."""
+        weight = self.log_sigma.value
+        weight.assign(tf.where(self.step.read_value() == 0, optimum, tf.convert_to_tensor(weight)))
+        return weight
+
     def mean_over_replicas(self, per_example):
         """Mean over the global batch, without its gradient, float32 scalar: at the optimum sigma's gradient is 0 anyway."""
         total = tf.reduce_sum(tf.stop_gradient(per_example))
@@ -118,7 +124,7 @@ class VAE(Objective):
     def statistics_inputs(self, images, labels, index):
         # Posterior latents, as in training: the decoder's statistics are of what it was trained on. A training call, for the
         # average encoder's spectral norm is measured along with them.
-        mean, log_variance = self.encode(to_model_range(images), training=True, ema=True)
+        mean, log_variance = self.encode(to_model_range(images), training=True, encoder=self.ema_discriminator)
         seed = tf.stack([tf.constant(self.seed, tf.int64), -1 - index])
         latent = mean + tf.exp(0.5 * log_variance) * tf.random.stateless_normal(tf.shape(mean), seed, alg="philox")
         return latent, labels if self.generator.num_classes else None

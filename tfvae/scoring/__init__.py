@@ -1,1 +1,1 @@
-"""Scores: what is measured of generated images, from a classifier's logits and features."""
+"""Scoring: networks that see images, scores of what they see, and where the images come from."""

@@ -22,7 +22,7 @@ def pair(first, second, min_images, names=("real_features", "fake_features")):
     first, second = (matrix(name, value, min_images) for name, value in zip(names, (first, second)))
     if first.shape[1] != second.shape[1]:
         raise ValueError(
-            f"{names[0]} have {first.shape[1]} values an image and {names[1]} {second.shape[1]}: expected one extractor's."
+            f"{names[0]} have {first.shape[1]} values per image and {names[1]} {second.shape[1]}: expected one extractor's."
         )
     return first, second
 
@@ -45,11 +45,11 @@ def labels(name, labels, num_classes, num_images=None):
     """Integers [n], 0 to num_classes - 1 (None: no limit), as many as images (None: any number but 0)."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{name} are {labels.dtype} {list(labels.shape)}: expected integers, one an image.")
+        raise ValueError(f"{name} are {labels.dtype} {list(labels.shape)}: expected integers, one per image.")
     if len(labels) == 0:
         raise ValueError(f"{name} are of 0 images: expected 1 or more.")
     if num_images is not None and len(labels) != num_images:
-        raise ValueError(f"{name} are {len(labels)} for the features of {num_images} images: expected one an image.")
+        raise ValueError(f"{name} are {len(labels)} for the features of {num_images} images: expected one per image.")
     if labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes):
         limit = "" if num_classes is None else f" to {num_classes - 1}"
         raise ValueError(f"{name} are from {labels.min()} to {labels.max()}: expected 0{limit}.")

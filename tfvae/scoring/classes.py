@@ -1,19 +1,14 @@
-"""Scores from logits, features and labels: NumPy arrays in, floats out; no images, no files.
+"""Scores of the classes that an extractor sees: how even they are, how many there are, how much each of them varies.
 
-Rows are images. Features are any float [n, D], logits float [n, K] before the softmax, labels int [n]; all is computed in
-float64. The names that papers gave to scores with Inception's outputs (Inception score, FID, KID) are right with those alone.
+Rows are images. Labels are int [n], logits float [n, K] before the softmax, whose largest is the label; all is computed in
+float64.
 
-Every function raises a ValueError of one line for empty arrays, too few images, widths that differ, NaN and infinity.
+Every function raises a ValueError of one line for empty arrays, labels out of range, widths that differ, NaN and infinity.
 """
 
 import numpy as np
 
 from tfvae.scoring import checks
-
-# What TF-GAN measures.
-
-
-# Variety, within classes and over them.
 
 
 def class_entropy(labels_or_logits, num_classes=None):
@@ -66,4 +61,24 @@ def modes_captured(labels, num_modes, min_images=1):
     return int(np.count_nonzero(checks.class_counts("labels", labels, num_modes) >= min_images))
 
 
-# Arithmetic.
+def spread_within_classes(outputs, counts=None):
+    """Root of the mean squared distance, in features, between two images to which the extractor gives one class.
+
+    Args:
+        outputs: `protocol.Outputs`.
+        counts: int [K], by which the classes are weighed, such as another set's images of each; default: its own.
+
+    Returns:
+        A float; NaN without a class of two images.
+    """
+    labels = outputs.logits.argmax(axis=1)
+    counts = np.bincount(labels) if counts is None else counts
+    counts = np.where(counts > 1, counts, 0)  # one image alone has no distance
+    total, weight = 0.0, 0
+    for label in np.flatnonzero(counts):
+        members = outputs.features[labels == label].astype(np.float64)
+        if len(members) > 1:
+            # The mean squared distance of two different members is twice their variance.
+            total += counts[label] * 2.0 * members.var(axis=0, ddof=1).sum()
+            weight += counts[label]
+    return float(np.sqrt(total / weight)) if weight else float("nan")

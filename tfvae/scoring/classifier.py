@@ -1,6 +1,5 @@
 """A small classifier of a dataset's own labels: its images, its network, how it is saved. `tfvae.train_classifier` trains it."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -9,76 +8,49 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.data import pipeline, shapes
+from tfvae.data import datasets, pipeline
 from tfvae.networks import layers
 from tfvae.scoring import extractors
 
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What a dataset needs."""
-
-    base_channels: int
-    epochs: int
-
-
-RECIPES = {"shapes": Recipe(16, 3), "cifar10": Recipe(32, 16), "lfw": Recipe(24, 30)}
-DEFAULT_RECIPE = Recipe(32, 10)
 HELD_OUT_SHARE = 10  # one of so many images where there is no split for it
 
 
 def labelled_splits(dataset, data_dir=None, resolution=None, min_images=20):
     """Images with the labels that the classifier learns: (`Split` to train on, `Split` held out).
 
-    The dataset's own classes; `shapes`: its modes, shape by hue, so that they can be counted; `lfw`: the identities with
-    `min_images` images or more. Held out is the test split; without one, a tenth of every class's images.
+    Labels are the dataset's own, or what its record makes of them. Held out is the dataset's held-out split; without one
+    that has the same classes, a tenth of every class's images.
+
+    Args:
+        dataset, data_dir, resolution: as `pipeline.load`'s.
+        min_images: fewest images per class, where the record makes classes of more than the labels.
 
     Raises:
         ValueError: data without labels, or that does not fit in memory.
     """
-    train = _with_classes(
-        pipeline.load(dataset, "train", data_dir=data_dir, resolution=resolution, streaming=False), min_images
-    )
-    try:
-        test = pipeline.load(dataset, "test", data_dir=data_dir, resolution=resolution, streaming=False)
-    except pipeline.DataError:
-        # Every tenth of each class, in the data's own order.
-        place = np.empty(train.num_images, np.int64)
-        for label in range(train.num_classes):
-            members = np.flatnonzero(train.labels == label)
-            place[members] = np.arange(len(members))
-        held_out = place % HELD_OUT_SHARE == HELD_OUT_SHARE - 1
-        if held_out.all() or not held_out.any():
-            raise ValueError(
-                f"{dataset} has fewer than {HELD_OUT_SHARE} images in every class: too few to learn from."
-            ) from None
-        return _part(train, ~held_out), _part(train, held_out)
-    return train, _with_classes(test, min_images)
+    classes = datasets.record(dataset).classes
 
+    def load(split):
+        loaded = pipeline.load(dataset, split, data_dir=data_dir, resolution=resolution, streaming=False)
+        return classes(loaded, min_images) if classes else loaded
 
-def _with_classes(split, min_images):
-    if split.dataset == "shapes":
-        names = tuple(f"{hue} {shape}" for hue in shapes.HUE_NAMES for shape in shapes.SHAPE_NAMES)
-        labels = split.factors["hue"].astype(np.int32) * len(shapes.SHAPE_NAMES) + split.labels
-        return dataclasses.replace(split, labels=labels, class_names=names, num_classes=len(names))
-    if "identity" in split.factors:
-        names, labels, counts = np.unique(split.factors["identity"], return_inverse=True, return_counts=True)
-        known = np.flatnonzero(counts >= min_images)
-        kept = np.isin(labels, known)
-        split = _part(split, kept)
-        labels = np.searchsorted(known, labels[kept]).astype(np.int32)
-        return dataclasses.replace(
-            split, labels=labels, class_names=tuple(names[known].tolist()), num_classes=len(known)
-        )
-    if not split.num_classes:
-        raise ValueError(f"{split.dataset} has no labels: expected a dataset with classes to tell apart.")
-    return split
-
-
-def _part(split, kept):
-    return dataclasses.replace(
-        split, images=split.images[kept], labels=split.labels[kept], num_images=int(np.count_nonzero(kept)), factors={}
-    )
+    train = load("train")
+    if not train.num_classes:
+        lacks = f"no class of {min_images} images or more" if classes else "no labels"
+        raise ValueError(f"{dataset} has {lacks}: expected a dataset with classes to tell apart.")
+    split = pipeline.held_out_split(dataset, data_dir=data_dir)
+    held_out = load(split) if split else None
+    if held_out and held_out.class_names == train.class_names:
+        return train, held_out
+    # Every tenth of each class, in the data's own order.
+    place = np.empty(train.num_images, np.int64)
+    for label in range(train.num_classes):
+        members = np.flatnonzero(train.labels == label)
+        place[members] = np.arange(len(members))
+    tenth = place % HELD_OUT_SHARE == HELD_OUT_SHARE - 1
+    if tenth.all() or not tenth.any():
+        raise ValueError(f"{dataset} has fewer than {HELD_OUT_SHARE} images in every class: too few to learn from.")
+    return train.part(~tenth), train.part(tenth)
 
 
 def augment(batch):

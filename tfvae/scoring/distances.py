@@ -6,12 +6,9 @@ papers gave to scores with Inception's outputs (Inception score, FID, KID) are r
 Every function raises a ValueError of one line for empty arrays, too few images, widths that differ, NaN and infinity.
 """
 
-import logging
-import math
 import warnings
 
 import numpy as np
-import tensorflow as tf
 
 from tfvae.scoring import checks, tfgan
 
@@ -22,8 +19,8 @@ def inception_score(logits, splits=10):
     TF-GAN's `classifier_score_from_logits` gives one score for all it gets; here, as published scores are, for each of `splits`
     runs of neighbouring images, then the mean and the spread. From 1 (one class, or no idea) to K.
 
-    At small n: too low, for p(y) is then the mean of few images; by up to about (K - 1) / 2n of itself for n a split. It sees
-    neither lack of variety within a class nor copies of the training images. Images must not be sorted by class.
+    At small n: too low, for p(y) is then the mean of few images; by up to about (K - 1) / 2n of itself for splits of n images. It
+    sees neither lack of variety within a class nor copies of the training images. Images must not be sorted by class.
 
     Args:
         logits: float [n, K], n >= splits.
@@ -39,21 +36,17 @@ def inception_score(logits, splits=10):
     # below anything that shows.
     logits = np.maximum(logits - logits.max(axis=1, keepdims=True), -600.0)
     bounds = [i * len(logits) // splits for i in range(splits + 1)]
-    with tf.device("CPU:0"):
-        score = tfgan.classifier_metrics().classifier_score_from_logits
-        scores = [float(score(tf.constant(logits[start:end]))) for start, end in zip(bounds, bounds[1:])]
+    scores = [tfgan.score(logits[start:end]) for start, end in zip(bounds, bounds[1:])]
     return float(np.mean(scores)), float(np.std(scores))
 
 
 def frechet_distance(real_features, fake_features):
     """|m - m'|^2 + Tr(C + C' - 2 (C C')^(1/2)) of the means m and covariances C (Heusel et al., arXiv 1706.08500, equation 6).
 
-    TF-GAN's `frechet_classifier_distance_from_activations`: covariances divided by n - 1, square roots by SVD. It takes
-    no root of eigenvalues below 1e-10, whatever the features' unit: the value is off by parts of a percent where they vary
-    little. So here they are put to a scale at which that limit is float64's own rounding, and the value is put back.
+    TF-GAN's `frechet_classifier_distance_from_activations`: covariances divided by n - 1; square roots by eigenvalues.
 
     At small n: too high, by about a constant over n, and more so the more features; compare only with one n on each side.
-    With n <= D a covariance is rank-deficient: the value stands, with a warning, and means little.
+    With n <= D a covariance is rank-deficient: the value is given, with a warning, and means little.
 
     Args:
         real_features: float [n, D]. fake_features: float [m, D]. n, m >= 2.
@@ -62,67 +55,21 @@ def frechet_distance(real_features, fake_features):
         A float, 0 for identical sets (to rounding: about 1e-8 of the covariances' trace, and it may be below 0).
     """
     real, fake = checks.pair(real_features, fake_features, 2)
-    _warn_if_rank_deficient(real, fake)
-    scale = _scale_for_tfgan(real, fake)
-    # On the CPU: one value on every machine, and no GPU memory beside the networks'.
-    with tf.device("CPU:0"):
-        distance = tfgan.classifier_metrics().frechet_classifier_distance_from_activations
-        return float(distance(tf.constant(real * scale), tf.constant(fake * scale))) / scale**2
-
-
-def frechet_distance_fast(real_features, fake_features):
-    """`frechet_distance`, several times as fast: square roots by eigenvalues of symmetric matrices in place of SVDs.
-
-    Tr (C C')^(1/2) = sum of the roots of the eigenvalues of A C' A, A = C^(1/2). For what is called often, such as per class.
-    Formula, bias, arguments and value (to 1e-6) as `frechet_distance`.
-    """
-    real, fake = checks.pair(real_features, fake_features, 2)
-    _warn_if_rank_deficient(real, fake)
-    return _frechet_by_eigenvalues(real, fake)
-
-
-def kernel_distance(real_features, fake_features, block_size=1024, seed=0):
-    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (KID: Binkowski et al., arXiv 1801.01401, section 4).
-
-    TF-GAN's `kernel_classifier_distance_and_std_from_activations`: the unbiased estimate in each of ceil(max(n, m) / block_size)
-    blocks, then the mean and its standard error.
-
-    At small n: not biased (identical distributions give values about 0, also below), only uncertain. With one block the standard
-    error is unknown: NaN.
-
-    Args:
-        real_features: float [n, D]. fake_features: float [m, D]. At least 2 of each a block.
-        block_size: the largest block, in images.
-        seed: of the order in which both are put first; blocks of sorted images would give a wrong value.
-
-    Returns:
-        (mean, std): two floats; std is the standard error of the mean.
-    """
-    real, fake = checks.pair(real_features, fake_features, 2)
-    blocks = -(-max(len(real), len(fake)) // block_size)
-    if min(len(real), len(fake)) < 2 * blocks:
-        raise ValueError(
-            f"Kernel distance of {len(real)} real and {len(fake)} fake images in {blocks} blocks: expected 2 or more of each in "
-            "every block; give sets of nearer sizes or a larger block_size."
+    fewest, features = min(len(real), len(fake)), real.shape[1]
+    # n images minus their mean span n - 1 dimensions.
+    if fewest <= features:
+        warnings.warn(
+            f"Fréchet distance of {len(real)} real and {len(fake)} fake images with {features} features: the covariance of "
+            f"{fewest} is rank-deficient and the distance too high; give more than {features} images.",
+            stacklevel=2,
         )
-    draw = np.random.default_rng(seed)
-    real, fake = real[draw.permutation(len(real))], fake[draw.permutation(len(fake))]
-    logger = tf.get_logger()
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)  # TF-GAN's map_fn has an argument that TensorFlow warns of
-        with tf.device("CPU:0"):
-            distance = tfgan.classifier_metrics().kernel_classifier_distance_and_std_from_activations
-            mean, std = distance(tf.constant(real), tf.constant(fake), max_block_size=block_size)
-    finally:
-        logger.setLevel(level)
-    return float(mean), float(std)
+    return tfgan.frechet_distance(real, fake)
 
 
 def frechet_distance_per_class(real_features, real_labels, fake_features, fake_labels, num_classes):
-    """`frechet_distance_fast` between the real and the fake images of each class: shows a class that has collapsed.
+    """`frechet_distance` between the real and the fake images of each class: shows a class that has collapsed.
 
-    Means over classes are comparable only with one number of images a class on each side; the bias is that of so few images.
+    Means over classes are comparable only with one number of images per class on each side; the bias is that of so few images.
 
     Args:
         real_features: float [n, D]. real_labels: int [n], 0 to num_classes - 1. fake_features: [m, D]. fake_labels: [m].
@@ -139,7 +86,7 @@ def frechet_distance_per_class(real_features, real_labels, fake_features, fake_l
         members = real[real_labels == label], fake[fake_labels == label]
         fewest = min(map(len, members))
         if fewest >= 2:
-            distances[label] = _frechet_by_eigenvalues(*members)
+            distances[label] = tfgan.frechet_distance(*members)
             deficient += fewest <= real.shape[1]
     if deficient:
         warnings.warn(
@@ -150,54 +97,29 @@ def frechet_distance_per_class(real_features, real_labels, fake_features, fake_l
     return distances
 
 
-def _warn_if_rank_deficient(real, fake):
-    fewest, features = min(len(real), len(fake)), real.shape[1]
-    # n images minus their mean span n - 1 dimensions.
-    if fewest <= features:
-        warnings.warn(
-            f"Fréchet distance of {len(real)} real and {len(fake)} fake images with {features} features: the covariance of "
-            f"{fewest} is rank-deficient and the distance too high; give more than {features} images.",
-            stacklevel=3,
+def kernel_distance(real_features, fake_features, block_size=1024, seed=0):
+    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (KID: Binkowski et al., arXiv 1801.01401, section 4).
+
+    TF-GAN's `kernel_classifier_distance_and_std_from_activations`: the unbiased estimate in each of ceil(max(n, m) / block_size)
+    blocks, then the mean and its standard error.
+
+    At small n: not biased (identical distributions give values about 0, also below), only uncertain. With one block the standard
+    error is unknown: NaN.
+
+    Args:
+        real_features: float [n, D]. fake_features: float [m, D]. At least 2 of each per block.
+        block_size: the largest block, in images.
+        seed: of the order in which both are put first; blocks of sorted images would give a wrong value.
+
+    Returns:
+        (mean, std): two floats; std is the standard error of the mean.
+    """
+    real, fake = checks.pair(real_features, fake_features, 2)
+    blocks = -(-max(len(real), len(fake)) // block_size)
+    if min(len(real), len(fake)) < 2 * blocks:
+        raise ValueError(
+            f"Kernel distance of {len(real)} real and {len(fake)} fake images in {blocks} blocks: expected 2 or more of each in "
+            "every block; give sets of nearer sizes or a larger block_size."
         )
-
-
-def _frechet_by_eigenvalues(real, fake):
-    mean_difference = real.mean(axis=0) - fake.mean(axis=0)
-    covariances = []
-    for features in (real, fake):
-        features = features - features.mean(axis=0)
-        covariances.append(features.T @ features / (len(features) - 1))
-    values, vectors = np.linalg.eigh(covariances[0])
-    root = (vectors * np.sqrt(_without_rounding(values))) @ vectors.T
-    product = np.linalg.eigvalsh(root @ covariances[1] @ root)
-    cross = np.sum(np.sqrt(_without_rounding(product)))
-    return float(mean_difference @ mean_difference + sum(map(np.trace, covariances)) - 2.0 * cross)
-
-
-def _scale_for_tfgan(real, fake):
-    """What to multiply features by, so that 1e-10 is rounding of the largest eigenvalue of the covariances' product."""
-    rounding = np.finfo(np.float64).eps * real.shape[1]
-    largest = [_largest_variance(features) for features in (real, fake)]
-    # With one of the two sets a single point, the product is 0 at every scale.
-    product = math.prod(variance if variance > 0.0 else max(largest) for variance in largest)
-    return (1e-10 / rounding / product) ** 0.25 if product > 0.0 else 1.0
-
-
-def _largest_variance(features):
-    """The covariance's largest eigenvalue, a little too low: power iteration, without the covariance."""
-    centred = features - features.mean(axis=0)
-    direction = np.random.default_rng(0).normal(size=features.shape[1])
-    variance = 0.0
-    for _ in range(10):
-        direction /= np.linalg.norm(direction)
-        direction = centred.T @ (centred @ direction) / (len(features) - 1)
-        variance = float(np.linalg.norm(direction))
-        if variance == 0.0:
-            break
-    return variance
-
-
-def _without_rounding(eigenvalues):
-    """Eigenvalues that should be 0 come out as rounding of the largest, of either sign, and their roots would add up."""
-    limit = np.finfo(np.float64).eps * len(eigenvalues) * np.abs(eigenvalues).max()
-    return np.where(eigenvalues > limit, eigenvalues, 0.0)
+    draw = np.random.default_rng(seed)
+    return tfgan.kernel_distance(real[draw.permutation(len(real))], fake[draw.permutation(len(fake))], block_size)

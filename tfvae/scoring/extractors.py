@@ -1,54 +1,103 @@
-"""Extractors: uint8 images to logits and features, by a network that lies on the disk as a SavedModel.
+"""Extractors: networks that make features, and mostly logits, of uint8 images; one record for each kind.
 
-An extractor is one of two kinds, and no score is ever computed with one in place of the other: *inception*, TF-GAN's module,
-whose scores have the names that papers use; *classifier*, what `tfvae.train_classifier` made of a dataset's own labels.
+No score is ever computed with one extractor in place of another: a score depends on its extractor as much as on the images. To
+add a kind, write the function that loads it and add its record to `EXTRACTORS`: commands then take it by --extractor. TensorFlow
+is imported when an extractor is loaded.
 """
 
+import collections.abc
 import dataclasses
 import hashlib
 import json
 import pathlib
 
 import numpy as np
-import tensorflow as tf
+from absl import flags
 
-from tfvae.data.replicas import over_replicas
-
-INCEPTION_SIDE = 299
 INCEPTION_LOGITS, INCEPTION_FEATURES = 1008, 2048
-WHERE_TO_FIND_INCEPTION = (
-    "unpack https://www.kaggle.com/models/tensorflow/inception/TensorFlow1/tfgan-eval-inception/1 (a .tar.gz with saved_model.pb "
-    "and variables/) into a folder and name it"
-)
 CLASSIFIER_FACTS = "classifier.json"
-# One shape for every call: a network's last bits depend on the batch it runs in.
-REPLICA_BATCH = {"inception": 25, "classifier": 100}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of extractor.
+
+    Attributes:
+        name: as --extractor has it and `scores.json` holds it. title: for people.
+        load: (its `Kind`, folder or None) -> `Extractor`; raises a ValueError of one line.
+        weights: how to get its weights, for people. licence: of weights that are others', an SPDX name; "": of our own.
+        flag: the one that names its folder, without dashes; None: it needs no folder.
+        value_range: what pixels from 0 to 255 are scaled to; None: they stay uint8, and the network scales them itself.
+        side: px to which images are then resized; None: they keep their size.
+        resizer: method of `tf.image.resize`. antialias: whether it smoothes first where images become smaller.
+        has_papers_names: its scores have the names of the papers: Inception score, FID, KID. TF-GAN's Inception alone.
+        knows_classes: its logits are of the dataset's own classes, so that modes can be counted.
+        replica_batch: images per call and replica, always as many: a network's last bits depend on the batch.
+    """
+
+    name: str
+    title: str
+    load: collections.abc.Callable
+    weights: str
+    licence: str = ""
+    flag: str | None = None
+    value_range: tuple[float, float] | None = None
+    side: int | None = None
+    resizer: str = "bilinear"
+    antialias: bool = False
+    has_papers_names: bool = False
+    knows_classes: bool = False
+    replica_batch: int = 100
+
+    @property
+    def preparation(self):
+        """What is done to images first, for people: another preparation gives other scores."""
+        parts = []
+        if self.value_range:
+            parts.append("to [{:g}, {:g}]".format(*self.value_range))
+        if self.side:
+            parts.append(f"{self.resizer} to {self.side} px, {'' if self.antialias else 'not '}antialiased")
+        return ", then ".join(parts) or "none: the images' own size, scaled inside"
+
+    def prepare(self, images):
+        """The same, of a tensor: uint8 [N, H, W, 3] -> what the network takes."""
+        import tensorflow as tf
+
+        if self.value_range:
+            low, high = self.value_range
+            images = tf.cast(images, tf.float32) / (255.0 / (high - low)) + low
+        if self.side:
+            images = tf.image.resize(images, [self.side] * 2, self.resizer, antialias=self.antialias)
+        return images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Extractor:
-    """A network that makes logits and features of images; call it.
+    """A network that makes features and logits of images; call it.
 
     Attributes:
-        kind: "inception" or "classifier".
+        kind: `Kind`.
         name: for people: the kind and what it was trained on.
-        checksum: SHA-256 (hex) of the SavedModel's files.
-        preparation: how images are resized and scaled first.
-        resolution: side in px that it takes; None: any, it is resized.
+        checksum: of everything that its outputs depend on beside the images and their preparation, hex.
+        run: function of a tensor, uint8 [N, H, W, 3] -> {"features": float32 [N, D]} and, where it has some, {"logits": [N, K]}.
+        resolution: side in px of the images that it takes; None: any.
         class_names: of its logits; empty where unknown.
-        dataset: whose labels it tells apart; None for Inception.
-        accuracy: on that dataset's held-out images; None for Inception.
+        dataset: whose labels it tells apart; None: of no dataset of ours.
+        accuracy: on that dataset's held-out images, or None.
     """
 
-    kind: str
+    kind: Kind
     name: str
     checksum: str
-    preparation: str
-    resolution: int | None
-    class_names: tuple[str, ...]
-    dataset: str | None
-    accuracy: float | None
-    run: object = dataclasses.field(repr=False)
+    run: collections.abc.Callable = dataclasses.field(repr=False)
+    resolution: int | None = None
+    class_names: tuple[str, ...] = ()
+    dataset: str | None = None
+    accuracy: float | None = None
+
+    @property
+    def preparation(self):
+        return self.kind.preparation
 
     def __call__(self, images):
         """Logits and features, over the replicas of the strategy in whose scope it was loaded.
@@ -57,14 +106,16 @@ class Extractor:
             images: uint8 [N, H, W, 3], array or tensor; H = W = `resolution` unless that is None.
 
         Returns:
-            {"logits": float32 [N, K], "features": float32 [N, D]}, NumPy arrays.
+            {"features": float32 [N, D]} and, where it has some, {"logits": float32 [N, K]}, NumPy arrays.
 
         Raises:
             ValueError: images of another size or type.
         """
+        from tfvae.data.replicas import over_replicas
+
         images = np.asarray(images)
         check_images(images, self.resolution)
-        return over_replicas(self.run, REPLICA_BATCH[self.kind], images)
+        return over_replicas(self.run, self.kind.replica_batch, images)
 
 
 def check_images(images, resolution=None):
@@ -78,92 +129,137 @@ def check_images(images, resolution=None):
         )
 
 
-def load(inception_dir, classifier_dir):
-    """The extractor that the flags of these names ask for. Raises: ValueError."""
-    if bool(inception_dir) == bool(classifier_dir):
-        raise ValueError(
-            f"{'both' if inception_dir else 'none'} of --inception_dir and --classifier_dir given: expected one, the "
-            "network whose features are compared; scores by different networks do not compare."
-        )
-    return load_inception(inception_dir) if inception_dir else load_classifier(classifier_dir)
+def define_flags():
+    """Defines --extractor and the flags of extractors' folders, and returns a function that loads the extractor they name."""
+    flags.disclaim_key_flags()  # so that --help shows them under the command
+    names = ", ".join(EXTRACTORS)
+    chosen = flags.DEFINE_string("extractor", None, f"One of {names}. Default: the one whose folder is given.")
+    folders = {}
+    for kind in EXTRACTORS.values():
+        if kind.flag:
+            licence = f" ({kind.licence})" if kind.licence else ""
+            text = f"Folder of the extractor {kind.title}{licence}: {kind.weights}."
+            folders[kind.flag] = flags.DEFINE_string(kind.flag, None, text)
+    return lambda: load(chosen.value, **{name: folder.value for name, folder in folders.items()})
 
 
-def load_inception(path):
-    """TF-GAN's Inception from a folder; images are scaled to [-1, 1], then resized to 299 px, bilinear, not antialiased.
-
-    That order and that resizer are those of TF-GAN's own example for CIFAR (`examples/cifar/util.py`); another resizer gives
-    other distances.
+def load(name=None, **folders):
+    """An extractor, ready for use; call it in the strategy's scope.
 
     Args:
-        path: folder of the SavedModel, called or by its signature: float32 [N, 299, 299, 3] -> `logits` [N, 1008] and
-            `pool_3` [N, 2048] (also [N, 1, 1, 2048]).
+        name: of `EXTRACTORS`; None: the one whose folder is given.
+        folders: {a kind's `flag`: its folder, or None}.
+
+    Raises:
+        ValueError: none or several are asked for, or it cannot be loaded.
+    """
+    if name is not None and name not in EXTRACTORS:
+        raise ValueError(f"--extractor={name}: expected one of {', '.join(EXTRACTORS)}.")
+    by_flag = {kind.flag: kind for kind in EXTRACTORS.values() if kind.flag}
+    given = {f"--{flag}": by_flag[flag] for flag, folder in folders.items() if folder}
+    if name is not None:
+        others = {flag: kind for flag, kind in given.items() if kind.name != name}
+        given = {f"--extractor={name}": EXTRACTORS[name]} | others
+    if len(given) != 1:
+        asked = f"{'both' if len(given) == 2 else 'all'} of {' and '.join(given)}"
+        asked = asked if given else f"none of {' and '.join(f'--{flag}' for flag in by_flag)}"
+        raise ValueError(
+            f"{asked} given: expected one, the network whose features are compared; scores by different networks do not compare."
+        )
+    (kind,) = given.values()
+    folder = folders.get(kind.flag)
+    if kind.flag and not folder:
+        raise ValueError(f"--{kind.flag} is missing: expected the folder of --extractor={name}; {kind.weights}.")
+    return kind.load(kind, folder)
+
+
+def load_inception(kind, folder):
+    """TF-GAN's Inception from a folder.
+
+    Its preparation, in that order and with that resizer, is that of TF-GAN's own example for CIFAR (`examples/cifar/util.py`);
+    another resizer gives other distances.
+
+    Args:
+        folder: of the SavedModel, called or by its signature: float32 [N, 299, 299, 3] -> `logits` [N, 1008] and `pool_3`
+            [N, 2048] (also [N, 1, 1, 2048]).
 
     Raises:
         ValueError: no SavedModel is there, or it lacks one of the two outputs.
     """
-    path = _saved_model(path, "--inception_dir", WHERE_TO_FIND_INCEPTION)
+    import tensorflow as tf
+
+    path = _saved_model(kind, folder)
     network = _load(path)
     call = network if callable(network) else _signature(path, network)
 
     @tf.function
     def run(images):
-        images = tf.image.resize(tf.cast(images, tf.float32) / 127.5 - 1.0, [INCEPTION_SIDE] * 2, "bilinear")
-        outputs = call(images)
+        outputs = call(kind.prepare(images))
         _require(path, outputs, {"logits": INCEPTION_LOGITS, "pool_3": INCEPTION_FEATURES})
         features = tf.reshape(outputs["pool_3"], [-1, INCEPTION_FEATURES])
         return {"logits": outputs["logits"], "features": features}
 
-    extractor = Extractor(
-        kind="inception",
-        name="TF-GAN Inception",
-        checksum=checksum(path),
-        preparation=f"to [-1, 1], then bilinear to {INCEPTION_SIDE} px, not antialiased",
-        resolution=None,
-        class_names=(),
-        dataset=None,
-        accuracy=None,
-        run=run,
-    )
-    return _tried(extractor, path, INCEPTION_SIDE)
+    return _tried(path, Extractor(kind, kind.title, checksum(path), run))
 
 
-def load_classifier(path):
+def load_classifier(kind, folder):
     """A classifier of `tfvae.train_classifier`.
 
     Args:
-        path: its folder: a SavedModel with `logits` and `features` and `classifier.json`.
+        folder: of its SavedModel, with `logits` and `features`, and `classifier.json`.
 
     Raises:
         ValueError: no such SavedModel is there, or it lacks one of the two outputs.
     """
-    make = "make one with python -m tfvae.train_classifier --dataset=… and name its folder"
-    path = _saved_model(path, "--classifier_dir", make)
+    import tensorflow as tf
+
+    path = _saved_model(kind, folder)
     try:
         facts = json.loads((path / CLASSIFIER_FACTS).read_text())
         dataset, resolution, class_names = facts["dataset"], facts["resolution"], tuple(facts["class_names"])
         accuracy = facts["accuracy"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no classifier: {CLASSIFIER_FACTS} cannot be read ({error}); {make}.") from error
+        raise ValueError(
+            f"{path} is no classifier: {CLASSIFIER_FACTS} cannot be read ({error}); {kind.weights}."
+        ) from error
     call = _signature(path, _load(path))
 
     @tf.function
     def run(images):
-        outputs = call(images)
+        outputs = call(kind.prepare(images))
         _require(path, outputs, {"logits": len(class_names), "features": None})
         return {name: outputs[name] for name in ("logits", "features")}
 
-    extractor = Extractor(
-        kind="classifier",
-        name=f"classifier of {dataset}",
-        checksum=checksum(path),
-        preparation="none: the images' own size, scaled inside",
-        resolution=resolution,
-        class_names=class_names,
-        dataset=dataset,
-        accuracy=accuracy,
-        run=run,
+    name = f"{kind.title} of {dataset}"
+    return _tried(path, Extractor(kind, name, checksum(path), run, resolution, class_names, dataset, accuracy))
+
+
+EXTRACTORS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "inception",
+            "TF-GAN Inception",
+            load_inception,
+            weights="unpack https://www.kaggle.com/models/tensorflow/inception/TensorFlow1/tfgan-eval-inception/1 (a .tar.gz "
+            "with saved_model.pb and variables/) into a folder and name it",
+            licence="Apache-2.0",
+            flag="inception_dir",
+            value_range=(-1.0, 1.0),
+            side=299,
+            has_papers_names=True,
+            replica_batch=25,
+        ),
+        Kind(
+            "classifier",
+            "classifier",
+            load_classifier,
+            weights="make one with python -m tfvae.train_classifier --dataset=… and name its folder",
+            flag="classifier_dir",
+            knows_classes=True,
+        ),
     )
-    return _tried(extractor, path, resolution)
+}
 
 
 def checksum(path):
@@ -179,14 +275,16 @@ def checksum(path):
     return digest.hexdigest()
 
 
-def _saved_model(path, flag, mend):
-    path = pathlib.Path(path).expanduser()
+def _saved_model(kind, folder):
+    path = pathlib.Path(folder).expanduser()
     if not (path / "saved_model.pb").is_file():
-        raise ValueError(f"{flag}={path}: there is no saved_model.pb; {mend}.")
+        raise ValueError(f"--{kind.flag}={path}: there is no saved_model.pb; {kind.weights}.")
     return path
 
 
 def _load(path):
+    import tensorflow as tf
+
     try:
         return tf.saved_model.load(str(path))
     except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
@@ -217,13 +315,17 @@ def _require(path, outputs, widths):
             raise ValueError(f"{path} is no extractor: expected an output {name}{size}, found {given}.")
 
 
-def _tried(extractor, path, side):
-    """The extractor, after one run: an outputless one is told of now and not after minutes of drawing."""
+def _tried(path, extractor):
+    """The extractor, run once on a black image: one that lacks an output is refused here and not after minutes of drawing."""
+    import tensorflow as tf
+
+    side = extractor.resolution or extractor.kind.side
     try:
         extractor(np.zeros([1, side, side, 3], np.uint8))
     except (tf.errors.OpError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())
         if " is no extractor: " in line:
+            # TensorFlow wraps what `_require` says.
             line = f"{path} is no extractor: " + line.split(" is no extractor: ")[1]
         else:
             line = f"{path} cannot be run on images ({line[:200]}): expected an extractor's SavedModel."

@@ -12,11 +12,7 @@ from tfvae.scoring import checks
 # Squared distances by |a|^2 + |b|^2 - 2ab lose digits: below this part of |a|^2 + |b|^2 two points are one (float32 features
 # hold no more), and distances whose squares differ by less than _TIE of themselves are equal.
 _SAME_POINT = 1e-12
-
-
 _TIE = 1e-9
-
-
 _BLOCK_VALUES = 2**23  # distances held at once: 64 MiB in float64
 
 

@@ -1,7 +1,7 @@
 """The protocol of scores: real and drawn images through one extractor, then every score of them.
 
-A score is a number of (extractor, images, reference), and stands nowhere without the three. Features of real images are kept
-on the disk by their content, so that they are computed once.
+A score is a number of (extractor, images, reference) and is never given without the three. Features of real images are kept on
+the disk by their content, so that they are computed once.
 """
 
 import dataclasses
@@ -15,42 +15,7 @@ import tqdm
 
 from tfvae.command import write_whole
 from tfvae.data.split import batches_of, choose
-from tfvae.scoring import classes, distances, neighbours, reconstruction
-
-SPLITS = 10  # of the classifier score
-PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5  # as their papers
-# A mode counts as captured with so much of its fair share of the images: an extractor's rare mistakes are no captures.
-CAPTURED_SHARE = 0.1
-
-# Whose name a score has depends on the extractor: (by Inception, by a classifier).
-NAMES = {
-    "score": ("inception_score", "classifier_score"),
-    "frechet": ("frechet_inception_distance", "frechet_classifier_distance"),
-    "kernel": ("kernel_inception_distance", "kernel_classifier_distance"),
-}
-# What is better, for people: more (+), less (-), or neither.
-BETTER = {
-    "inception_score": "+",
-    "classifier_score": "+",
-    "frechet_inception_distance": "-",
-    "frechet_classifier_distance": "-",
-    "kernel_inception_distance": "-",
-    "kernel_classifier_distance": "-",
-    "precision": "+",
-    "recall": "+",
-    "density": "+",
-    "coverage": "+",
-    "class_entropy": "+",
-    "class_divergence": "-",
-    "frechet_within_class": "-",
-    "frechet_within_worst_class": "-",
-    "modes_captured": "+",
-}
-
-
-def name_of(score, extractor):
-    """The name of "score", "frechet" or "kernel" with an extractor: the papers' names are Inception's alone."""
-    return NAMES[score][extractor.kind != "inception"]
+from tfvae.scoring import scores
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,11 +23,11 @@ class Outputs:
     """What an extractor made of a set of images.
 
     Attributes:
-        logits: float32 [N, K]. features: float32 [N, D].
+        logits: float32 [N, K], or None from an extractor without. features: float32 [N, D].
         labels: int32 [N], what the images are of, as the data or the request says; None where nothing says so.
     """
 
-    logits: np.ndarray
+    logits: np.ndarray | None
     features: np.ndarray
     labels: np.ndarray | None
 
@@ -71,7 +36,8 @@ class Outputs:
 
     def rows(self, rows):
         """The same of some of the images: int [n]."""
-        return Outputs(self.logits[rows], self.features[rows], None if self.labels is None else self.labels[rows])
+        logits, labels = (None if array is None else array[rows] for array in (self.logits, self.labels))
+        return Outputs(logits, self.features[rows], labels)
 
 
 # Real images.
@@ -103,15 +69,14 @@ def outputs_of_split(split, extractor, cache_dir, limit=None):
     file = pathlib.Path(cache_dir) / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
     try:
         with np.load(file) as kept:
-            outputs = Outputs(kept["logits"], kept["features"], kept["labels"] if "labels" in kept else None)
+            logits, labels = (kept[name] if name in kept else None for name in ("logits", "labels"))
+            outputs = Outputs(logits, kept["features"], labels)
         if len(outputs) == len(rows):
             return outputs
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
     outputs = outputs_of(batches_of(split, rows), extractor, len(rows), f"{split.dataset} {split.split}")
-    arrays = {"logits": outputs.logits, "features": outputs.features}
-    if outputs.labels is not None:
-        arrays["labels"] = outputs.labels
+    arrays = {name: array for name, array in vars(outputs).items() if array is not None}
     write_whole(file, lambda stream: np.savez(stream, **arrays))
     return outputs
 
@@ -129,17 +94,15 @@ def outputs_of(batches, extractor, num_images, title, progress=True):
         for images, label in batches:
             parts.append(extractor(images[: num_images - number]))
             labels.append(label if label is None else label[: num_images - number])
-            number += len(parts[-1]["logits"])
-            bar.update(len(parts[-1]["logits"]))
+            number += len(parts[-1]["features"])
+            bar.update(len(parts[-1]["features"]))
             if number >= num_images:
                 break
     if not parts:
         raise ValueError(f"{title}: no images: expected 1 or more.")
-    return Outputs(
-        np.concatenate([part["logits"] for part in parts]),
-        np.concatenate([part["features"] for part in parts]),
-        None if labels[0] is None else np.concatenate(labels).astype(np.int32),
-    )
+    made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    known = None if labels[0] is None else np.concatenate(labels).astype(np.int32)
+    return Outputs(made.get("logits"), made["features"], known)
 
 
 # Scores.
@@ -162,12 +125,14 @@ class Reference:
     held_out: Outputs | None = None
 
 
-def score(reference, fake, extractor, seed=0):
-    """Every score of drawn images that can be computed from what is known of them.
+def score(reference, fake, extractor, seed=0, codes=None):
+    """Every score of `scores.SCORES` for which all that it needs is known.
 
     Args:
-        reference: `Reference`. fake: `Outputs`; its labels are used with those of the reference where both have them.
+        reference: `Reference`. fake: `Outputs` of the drawn images; their labels are used where the reference has labels too.
+        extractor: that of both.
         seed: of the order in which images form the score's splits and the kernel distance's blocks, whatever theirs was.
+        codes: float [N, Z], means of the posteriors where the drawn images are reconstructions; else None.
 
     Returns:
         {name: float}, in the order in which they are shown; NaN where a score is not defined.
@@ -175,89 +140,66 @@ def score(reference, fake, extractor, seed=0):
     Raises:
         ValueError: too few images for a score's neighbours or splits.
     """
-    real = reference.outputs
-    order = np.random.default_rng(seed).permutation(len(fake))
-    score_mean, score_std = distances.inception_score(fake.logits[order], SPLITS)
-    kernel, kernel_error = distances.kernel_distance(real.features, fake.features, seed=seed)
-    precision, recall = neighbours.precision_recall(real.features, fake.features, PRECISION_NEIGHBOURS)
-    density, coverage = neighbours.density_coverage(real.features, fake.features, DENSITY_NEIGHBOURS)
-    scores = {
-        name_of("score", extractor): score_mean,
-        f"{name_of('score', extractor)}_std_over_splits": score_std,
-        name_of("frechet", extractor): distances.frechet_distance(real.features, fake.features),
-        name_of("kernel", extractor): kernel,
-        f"{name_of('kernel', extractor)}_standard_error": kernel_error,
-        "precision": precision,
-        "recall": recall,
-        "density": density,
-        "coverage": coverage,
-        "class_entropy": classes.class_entropy(fake.logits),
-        "class_divergence": classes.class_divergence(fake.logits, real.logits),
-    }
-    if reference.num_classes and real.labels is not None and fake.labels is not None:
-        within = distances.frechet_distance_per_class(
-            real.features, real.labels, fake.features, fake.labels, reference.num_classes
-        )
-        known = within[np.isfinite(within)]
-        scores["frechet_within_class"] = float(known.mean()) if len(known) else float("nan")
-        scores["frechet_within_worst_class"] = float(known.max()) if len(known) else float("nan")
-    if extractor.kind == "classifier":
-        modes = fake.logits.shape[1]
-        scores["modes_captured"] = float(
-            classes.modes_captured(fake.logits, modes, max(1, round(CAPTURED_SHARE * len(fake) / modes)))
-        )
-    if reference.train is not None and reference.held_out is not None:
-        scores["memorisation_ratio"] = neighbours.memorisation_ratio(
-            reference.train.features, reference.held_out.features, fake.features
-        )
-    return scores
+    given = scores.Given(
+        real=reference.outputs,
+        fake=fake,
+        num_classes=reference.num_classes,
+        train=reference.train,
+        held_out=reference.held_out,
+        codes=codes,
+        knows_classes=extractor.kind.knows_classes,
+        seed=seed,
+    )
+    possible = [one for one in scores.SCORES.values() if given.known.issuperset(one.needs)]
+    return {one.name_by(extractor.kind): float(one.function(given)) for one in possible}
 
 
 def reconstruction_scores(model, held_out, train, rows, reference, extractor):
-    """How well a VAE gives images back, from the posterior's mean.
+    """How well a VAE gives images back, from the means of their posteriors.
 
     Args:
         model: `Model` with an encoder.
-        held_out: `Split` whose images tell the errors. train: `Split` of whose `rows`, int64 [n], the others are.
-        reference: `Reference`. extractor: its.
+        held_out: `Split`; the scores that compare an image with its reconstruction are means over all of its images.
+        train: `Split`; the other scores are of the reconstructions of some of its images.
+        rows: int64 [n], sorted, which of them.
+        reference: `Reference`. extractor: that of the reference.
 
     Returns:
-        {name: float}: errors and active units, then `score`'s of the reconstructions, so that a decoder can be told from its
-        prior.
+        {name: float}: errors and active units, then every score of samples, here of reconstructions: what the decoder can draw,
+        whatever the prior asks for.
     """
 
-    def triples(split, rows):
+    def reconstructed(split, rows):
         for images, labels in batches_of(split, rows):
             mean, _ = model.encode(images)
             yield images, model.generate(mean, labels if model.num_classes else None), mean, labels
 
-    errors, numbers = [], []
-    for images, drawn, _, _ in triples(held_out, np.arange(held_out.num_images)):
-        errors.append(reconstruction.reconstruction_errors(images, drawn))
-        numbers.append(len(images))
-    scores = {name: float(np.average([error[name] for error in errors], weights=numbers)) for name in errors[0]}
+    of_pairs = [one for one in scores.SCORES.values() if scores.PAIRS in one.needs]
+    values = {one.name_by(extractor.kind): [] for one in of_pairs}
+    for images, drawn, _, _ in reconstructed(held_out, np.arange(held_out.num_images)):
+        for one, found in zip(of_pairs, values.values()):
+            found.append(one.function(images, drawn))
     means = []
 
     def drawn_only():
-        for _, drawn, mean, labels in triples(train, rows):
+        for _, drawn, mean, labels in reconstructed(train, rows):
             means.append(mean)
             yield drawn, labels
 
     outputs = outputs_of(drawn_only(), extractor, len(rows), "reconstructions")
-    scores["active_units"] = float(reconstruction.active_units(np.concatenate(means)))
-    return scores | score(dataclasses.replace(reference, train=None), outputs, extractor)
+    errors = {name: float(np.concatenate(found).mean()) for name, found in values.items()}
+    # Reconstructions of training images are near those by intention: no memorisation ratio.
+    return errors | score(dataclasses.replace(reference, train=None), outputs, extractor, codes=np.concatenate(means))
 
 
 def declared(extractor):
     """What a reader has to know of how the scores were made: a plain dict for `scores.json`."""
+    facts = ("name", "checksum", "preparation", "resolution", "dataset", "accuracy")
     return {
-        "extractor": {
-            name: getattr(extractor, name)
-            for name in ("kind", "name", "checksum", "preparation", "resolution", "dataset", "accuracy")
-        },
-        "computed_by": "TF-GAN 2.1.0 (score, Fréchet and kernel distance); tfvae.scores.metrics (the others)",
-        "score_splits": SPLITS,
-        "precision_and_recall_neighbours": PRECISION_NEIGHBOURS,
-        "density_and_coverage_neighbours": DENSITY_NEIGHBOURS,
-        "mode_captured_from_share_of_fair_share": CAPTURED_SHARE,
+        "extractor": {"kind": extractor.kind.name} | {name: getattr(extractor, name) for name in facts},
+        "computed_by": "TF-GAN 2.1.0 (score, Fréchet and kernel distance); tfvae.scoring (the others)",
+        "score_splits": scores.SPLITS,
+        "precision_and_recall_neighbours": scores.PRECISION_NEIGHBOURS,
+        "density_and_coverage_neighbours": scores.DENSITY_NEIGHBOURS,
+        "mode_captured_from_share_of_fair_share": scores.CAPTURED_SHARE,
     }

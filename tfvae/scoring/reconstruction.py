@@ -1,45 +1,54 @@
-"""How well a VAE gives images back, and how much of its latent it uses; arrays only."""
+"""How well a VAE gives images back, and how much of its latent it uses; arrays only.
+
+Errors take images and reconstructions, uint8 [N, H, W, 3] both, compute in float64 and return a value per image, float64 [N].
+They raise a ValueError of one line for shapes or types that differ.
+"""
 
 import numpy as np
-import tensorflow as tf
+from scipy import ndimage
 
 from tfvae.scoring import checks
 
+# Of SSIM: Gaussian window of 11 px, and its two constants for pixels from 0 to 255.
+SIGMA, RADIUS = 1.5, 5
+C1, C2 = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
 
-def reconstruction_errors(images, reconstructions):
-    """Squared error, PSNR and SSIM, each the mean over images of the value of an image.
 
-    SSIM is TensorFlow's (Wang et al., 2004: Gaussian window of 11 px, sigma 1.5, k 0.01 and 0.03), mean over channels.
+def squared_error(images, reconstructions):
+    """Mean squared error of pixels in [0, 1]."""
+    images, reconstructions = _pixels(images, reconstructions)
+    return np.mean(((images - reconstructions) / 255.0) ** 2, axis=(1, 2, 3))
+
+
+def psnr(images, reconstructions):
+    """Peak signal-to-noise ratio in decibels; infinite for equal images."""
+    with np.errstate(divide="ignore"):
+        return -10.0 * np.log10(squared_error(images, reconstructions))
+
+
+def ssim(images, reconstructions):
+    """Structural similarity, -1 to 1 (Wang et al., 2004, equation 13, and its Gaussian window): mean over places and channels.
+
+    Windows lie whole within the image, as in TensorFlow's `tf.image.ssim`. That computes in float32, in which the variances of
+    flat images are rounding: it then exceeds 1.
 
     Args:
-        images, reconstructions: uint8 [N, H, W, 3], H and W 11 or more.
-
-    Returns:
-        {"squared_error": of pixels in [0, 1], "psnr": decibels (infinite for equal images), "ssim": -1 to 1}, floats.
-
-    Raises:
-        ValueError: shapes or types that differ.
+        images, reconstructions: H and W 11 or more.
     """
-    images, reconstructions = np.asarray(images), np.asarray(reconstructions)
-    if images.shape != reconstructions.shape or images.dtype != np.uint8 or reconstructions.dtype != np.uint8:
-        raise ValueError(
-            f"images are {images.dtype} {list(images.shape)} and reconstructions {reconstructions.dtype} "
-            f"{list(reconstructions.shape)}: expected uint8 [N, H, W, 3], both of one shape."
-        )
-    squared, ssim = [], []
-    for start in range(0, len(images), 256):
-        pair = images[start : start + 256], reconstructions[start : start + 256]
-        difference = (pair[0].astype(np.float64) - pair[1]) / 255.0
-        squared.append(np.mean(difference**2, axis=(1, 2, 3)))
-        ssim.append(tf.image.ssim(*map(tf.constant, pair), max_val=255).numpy())
-    squared = np.concatenate(squared)
-    with np.errstate(divide="ignore"):
-        psnr = -10.0 * np.log10(squared)
-    return {
-        "squared_error": float(squared.mean()),
-        "psnr": float(psnr.mean()),
-        "ssim": float(np.concatenate(ssim).mean(dtype=np.float64)),
-    }
+    images, reconstructions = _pixels(images, reconstructions)
+    if min(images.shape[1:3]) <= 2 * RADIUS:
+        height, width = images.shape[1:3]
+        raise ValueError(f"SSIM of images of {width} x {height} px: expected {2 * RADIUS + 1} px or more a side.")
+
+    def local_mean(values):
+        mean = ndimage.gaussian_filter(values, (0.0, SIGMA, SIGMA, 0.0), radius=(0, RADIUS, RADIUS, 0))
+        return mean[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
+
+    one, other = local_mean(images), local_mean(reconstructions)
+    variances = local_mean(images**2) - one**2 + local_mean(reconstructions**2) - other**2
+    covariance = local_mean(images * reconstructions) - one * other
+    similarity = (2.0 * one * other + C1) * (2.0 * covariance + C2) / ((one**2 + other**2 + C1) * (variances + C2))
+    return similarity.mean(axis=(1, 2, 3))
 
 
 def active_units(means, least_variance=0.01):
@@ -52,3 +61,14 @@ def active_units(means, least_variance=0.01):
     """
     means = checks.matrix("means", means, 2)
     return int(np.count_nonzero(means.var(axis=0) > least_variance))
+
+
+def _pixels(images, reconstructions):
+    """Both as float64."""
+    images, reconstructions = np.asarray(images), np.asarray(reconstructions)
+    if images.shape != reconstructions.shape or images.dtype != np.uint8 or reconstructions.dtype != np.uint8:
+        raise ValueError(
+            f"images are {images.dtype} {list(images.shape)} and reconstructions {reconstructions.dtype} "
+            f"{list(reconstructions.shape)}: expected uint8 [N, H, W, 3], both of one shape."
+        )
+    return images.astype(np.float64), reconstructions.astype(np.float64)

@@ -20,15 +20,15 @@ class Generator:
     """Images that a generator draws.
 
     Args:
-        model: a `Model`.
-        prior: of `tfvae.prior`.
+        model: `tfvae.drawing.model.Model`.
+        prior: what latents are drawn from, one of the classes of `tfvae.drawing.prior`.
         label_pool: int32 [M], of which labels are drawn with replacement; None for a generator without labels.
     """
 
     num_images = None
 
     def __init__(self, model, prior, label_pool):
-        self.generate, self.prior, self.label_pool = model.generate, prior, label_pool
+        self.model, self.prior, self.label_pool = model, prior, label_pool
         labels = "drawn from the reference's" if label_pool is not None else None
         self.facts = model.facts | {"prior": prior.facts, "labels": labels}
 
@@ -40,7 +40,7 @@ class Generator:
         for start in range(0, num_images, CHUNK):
             rows = slice(start, start + CHUNK)
             label = labels[rows] if self.label_pool is not None else None
-            yield self.generate(latent[rows], label), label
+            yield self.model.generate(latent[rows], label), label
 
 
 class Stored:
@@ -116,7 +116,7 @@ def load_files(path, resolution):
         raise UserError(_other_size(path, array.shape[2], array.shape[1], resolution))
     if labels is not None and labels.shape != (len(array),):
         raise UserError(
-            f"--images={path}: labels have the shape {list(labels.shape)}: expected one an image, {len(array)}."
+            f"--images={path}: labels have the shape {list(labels.shape)}: expected one per image, {len(array)}."
         )
     split = pipeline.Split(
         dataset=str(path),

@@ -4,6 +4,8 @@ import importlib.metadata
 
 import numpy as np
 
+from tfvae.data import datasets
+from tfvae.scoring.scores import SCORES
 from tfvae.studies import figures, plan, reading, tables, tasks
 
 TABLES = {
@@ -47,9 +49,9 @@ TABLES = {
     ),
 }
 SHOWN_TABLES = ("main", "best", "modes")
-CURVES = {"frechet": "Fréchet distance", "precision": "precision", "recall": "recall", "coverage": "coverage"}
-# Where something collapses, these tell it.
-COLLAPSE_CURVES = CURVES | {"class_entropy": "class entropy", "modes_captured": "modes captured"}
+CURVES = ("frechet", "precision", "recall", "coverage")  # of `scores.SCORES`
+# Where a model collapses, these show it.
+COLLAPSE_CURVES = (*CURVES, "class_entropy", "modes_captured")
 
 
 def write(study, found, command, notes, folder):
@@ -118,7 +120,8 @@ def fidelity_and_variety(study, found, folder):
     return (
         "## Fidelity against variety\n\n"
         "![Every model by precision against recall and by density against coverage](fidelity_and_variety.png)\n\n"
-        "Circles: GANs; squares: VAEs; star: real images other than the reference's; cross: noise. Up is more varied, right "
+        f"Symbols: {figures.legend((row.experiment.settings.objective for row in found.rows), 'markers')}; star: real "
+        "images other than the reference's; cross: noise. Up is more varied, right "
         "more like the data. Recall and precision are misled by images far from the data, density and coverage less."
     )
 
@@ -128,7 +131,12 @@ def _values(scores):
 
 
 def table(study, found, name, rows, shown, folder):
-    """One table's chapter. shown: folders of the runs that stand in the chapters before: alone they are not told of again."""
+    """The chapter of one table.
+
+    Args:
+        rows: `results.Row`s of the table. shown: folders of the runs that earlier chapters show: where a dataset has no other run
+            here, only its scores are shown again.
+    """
     heading, question = TABLES.get(name, (name, ""))
     parts = [f"## {heading}", question]
     for dataset in dict.fromkeys(row.experiment.dataset for row in rows):
@@ -138,7 +146,9 @@ def table(study, found, name, rows, shown, folder):
         parts.append(tables.scores(study, some, calibrations))
         there = {row.experiment.folder for row in some if row.curve or row.scores}
         if not there - shown:
-            parts.append("No more of these rows than the tables above tell of has been trained." if there else "")
+            parts.append(
+                "The tables above show the settings and costs of all of these that were trained." if there else ""
+            )
             continue
         if any(row.scores for row in some):
             parts += ["Fidelity and variety, measured:", tables.variety(some, calibrations)]
@@ -154,12 +164,12 @@ def curves(rows, name, dataset, folder):
     lines = [(row.label, row.experiment.settings.objective, row.scored_curve) for row in rows if row.prior == "normal"]
     panels = COLLAPSE_CURVES if name == "rates" else CURVES
     known = {key for _, _, points in lines for point in points for key in point}
-    file = folder / f"curves_{name}_{plan.slug(dataset)}.png"
-    if not figures.curves(file, lines, {key: title for key, title in panels.items() if key in known}):
+    file = folder / f"curves_{name}_{datasets.record(dataset).slug}.png"
+    if not figures.curves(file, lines, {key: SCORES[key].title for key in panels if key in known}):
         return ""
     return (
         f"![Learning curves against images seen, {plan.shown(dataset)}]({file.name})\n\nScores of a small sample along the "
-        "training, against images seen. Solid: GANs; broken: VAEs."
+        f"training, against images seen. Lines: {figures.legend((objective for _, objective, _ in lines), 'lines')}."
     )
 
 
@@ -168,7 +178,7 @@ def unselected(rows, name, dataset, folder):
         f"Unselected samples, {plan.shown(dataset)}: the first twelve latents of one seed, the same for all models (and the "
         "same class in each column where models have classes)."
     )
-    return strip(rows, "unselected", folder / f"unselected_{name}_{plan.slug(dataset)}.jpg", text)
+    return strip(rows, "unselected", folder / f"unselected_{name}_{datasets.record(dataset).slug}.jpg", text)
 
 
 def caption(study, rows, calibrations):
@@ -219,7 +229,7 @@ def figure(lines, file, text):
 
 
 def pictures(study, found, by_table, folder):
-    """Of the models of the tables that stand for all: best samples, neighbours, interpolations, reconstructions."""
+    """Best samples, neighbours, interpolations and reconstructions of the models of `SHOWN_TABLES`."""
     wanted = set(SHOWN_TABLES) & set(by_table) or set(by_table)
     parts = []
     for dataset in study.datasets:
@@ -232,7 +242,8 @@ def pictures(study, found, by_table, folder):
             and set(row.experiment.tables) & wanted
         ]
         if rows:
-            parts += [f"### Pictures: {plan.shown(dataset)}", *pictures_of(rows, plan.slug(dataset), folder)]
+            stem = datasets.record(dataset).slug
+            parts += [f"### Pictures: {plan.shown(dataset)}", *pictures_of(rows, stem, folder)]
     return "\n\n".join(["## Pictures", *parts]) if parts else ""
 
 
@@ -260,9 +271,12 @@ def pictures_of(rows, stem, folder):
     parts.append(figure(paths, folder / f"interpolations_{stem}.jpg", text))
     vaes = [row for row in rows if "reconstructed" in row.exhibits]
     if vaes:
-        lines = [("held-out images", vaes[0].exhibits["real"])]
+        # Files of earlier versions do not say which images these are.
+        split = str(vaes[0].exhibits.get("real_split", ""))
+        real = {"": "real images", "train": "training images"}.get(split, "held-out images")
+        lines = [(real, vaes[0].exhibits["real"])]
         lines += [(row.label, row.exhibits["reconstructed"]) for row in vaes]
-        text = "Reconstructions: held-out images, and what each VAE makes of them from the posterior's mean."
+        text = f"Reconstructions: {real}, and what each VAE makes of them from the posterior's mean."
         parts.append(figure(lines, folder / f"reconstructions_{stem}.jpg", text))
     return parts
 

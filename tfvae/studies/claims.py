@@ -3,25 +3,17 @@
 import dataclasses
 import math
 
+from tfvae.scoring.scores import PAIRS, SCORES
 from tfvae.studies.plan import shown
+from tfvae.training import build
 
-SPREADS = 3.0  # standard deviations of a difference, over sets of drawn images, below which it is not told
+SPREADS = 3.0  # standard deviations, over sets of drawn images: a smaller difference does not count
 UNSEEN = 0.02  # the same for numbers without a spread, as a part of the larger one
 # Recall grows when drawn images lie far from the data and from each other, for their balls are then wide.
 WEAK_PRECISION = 0.1
 DECEIVED = f"not counted: precision below {WEAK_PRECISION:g}"
 
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "not decided"
-
-# name: (words, more is better)
-MEASURES = {
-    "frechet": ("Fréchet distance", False),
-    "score": ("score", True),
-    "recall": ("recall", True),
-    "coverage": ("coverage", True),
-    "modes_captured": ("modes captured", True),
-    "squared_error": ("squared error of reconstructions of held-out images", False),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +34,7 @@ class Comparison:
     why_not: str
 
     @property
-    def told(self):
+    def has_numbers(self):
         """Whether both numbers are there."""
         return self.first is not None and self.second is not None
 
@@ -70,7 +62,7 @@ def compare(name, first, second, first_is_larger, words):
 
     first_is_larger: what the statement says.
     """
-    title, _ = MEASURES[name]
+    title = SCORES[name].title + (" of reconstructions of held-out images" if _of_pairs(name) else "")
     a, b = (_value(row, name) for row in (first, second))
     missing = [word for word, value in zip(words, (a, b)) if value is None]
     if missing:
@@ -90,18 +82,22 @@ def compare(name, first, second, first_is_larger, words):
 def _value(row, name):
     if row is None:
         return None
-    if name == "squared_error":
+    if _of_pairs(name):
         value = row.reconstruction(name)
         return None if value is None else (value, None)
     return row.value(name)
 
 
+def _of_pairs(name):
+    return PAIRS in SCORES[name].needs
+
+
 def _better(name):
-    return MEASURES[name][1]
+    return SCORES[name].better == "more"
 
 
 def _no_numbers(comparisons):
-    return not any(made.told for made in comparisons)
+    return not any(made.has_numbers for made in comparisons)
 
 
 def judge(statement, groups):
@@ -229,10 +225,12 @@ def _against(names, varied_is_better):
 
 
 def _blocks(base, varied):
-    more = varied.experiment.settings.blocks_per_stage or 0
-    # The first row leaves the number to the architecture: 1 for BigGAN, 2 for BigGAN-deep.
-    usual = 2 if base.experiment.settings.architecture == "biggan_deep" else 1
-    return _against(["frechet"], more > usual)(base, varied)
+    # A row that names no number has its architecture's own.
+    numbers = [
+        settings.blocks_per_stage or build.NETWORKS[settings.architecture].Generator.default_blocks_per_stage
+        for settings in (base.experiment.settings, varied.experiment.settings)
+    ]
+    return _against(["frechet"], numbers[1] > numbers[0])(base, varied)
 
 
 def _rate(name):

@@ -3,7 +3,8 @@
 python -m tfvae.studies.exhibits --model_dir=runs/cifar10_gan --classifier_dir=runs/classifier_cifar10 --output=exhibits.npz
 
 `best` are the most realistic of --num_images drawn ones by the realism score (Kynkäänniemi et al., arXiv 1904.06991, section 5):
-how far inside of a ball of the real manifold an image's features lie. `neighbours` are the training images nearest in features.
+how far inside a ball of the real manifold an image's features lie. `best_neighbours` are the training images nearest to them in
+features.
 """
 
 import pathlib
@@ -19,8 +20,7 @@ from tfvae.training import run
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's. Default: the model's own.")
-INCEPTION_DIR = flags.DEFINE_string("inception_dir", None, "Extractor: folder of TF-GAN's Inception.")
-CLASSIFIER_DIR = flags.DEFINE_string("classifier_dir", None, "Extractor: folder that tfvae.train_classifier made.")
+load_extractor = extractors.define_flags()
 NUM_IMAGES = flags.DEFINE_integer("num_images", 2_000, "Drawn images, of which the best are taken.", 20)
 SEED = flags.DEFINE_integer("seed", 0, "Of latents and labels.", 0)
 OUTPUT = flags.DEFINE_string("output", None, "The .npz file.")
@@ -34,18 +34,18 @@ def main(argv):
                 raise ValueError(f"--{flag.name} is missing: expected such as --{flag.name}={example}.")
         output = pathlib.Path(OUTPUT.value)
         command.refuse_to_overwrite([output], "output", OVERWRITE.value)
-        extractor = extractors.load(INCEPTION_DIR.value, CLASSIFIER_DIR.value)
+        extractor = load_extractor()
         model = run.load_run(MODEL_DIR.value)
         dataset, data_dir = model.flags["dataset"], DATA_DIR.value or model.flags["data_dir"]
         train = pipeline.load(dataset, data_dir=data_dir, resolution=model.resolution, streaming=False)
         protocol.check_resolution(extractor, train)
         arrays = gallery.take(model, train, extractor, NUM_IMAGES.value, SEED.value)
         if model.encode:
-            name = pipeline.HELD_OUT_SPLITS.get(dataset, "train")
-            held_out = pipeline.load(dataset, name, data_dir=data_dir, resolution=model.resolution, streaming=False)
-            real, label = held_out.images[: gallery.SHOWN], held_out.labels[: gallery.SHOWN]
-            label = label if model.num_classes else None
-            arrays |= {"real": real, "reconstructed": model.generate(model.encode(real)[0], label)}
+            name = pipeline.held_out_split(dataset, data_dir=data_dir) or "train"
+            split = pipeline.load(dataset, name, data_dir=data_dir, resolution=model.resolution, streaming=False)
+            real, label = split.images[: gallery.SHOWN], split.labels[: gallery.SHOWN]
+            reconstructed = model.generate(model.encode(real)[0], label if model.num_classes else None)
+            arrays |= {"real": real, "real_split": np.array(name), "reconstructed": reconstructed}
     command.write_whole(output, lambda stream: np.savez_compressed(stream, **arrays))
     print(output)
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tfvae.command import write_whole
 from tfvae.data import images
+from tfvae.training import build
 
 matplotlib.use("Agg")
 from matplotlib import pyplot, ticker  # noqa: E402 (the backend comes first: no window)
@@ -18,11 +19,33 @@ from matplotlib import pyplot, ticker  # noqa: E402 (the backend comes first: no
 # Okabe and Ito's colours, told apart by most colour-blind readers, without its yellow.
 COLOURS = ("#D55E00", "#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#000000", "#882255", "#44AA99", "#999933")
 CALIBRATION_COLOUR = "#666666"
-MARKERS = {"gan": "o", "vae": "s"}
+# Of the objectives, in the order of `build.OBJECTIVES`: (marker, its name, line, its name).
+SYMBOLS = (
+    ("o", "circles", "-", "solid"),
+    ("s", "squares", "--", "broken"),
+    ("^", "triangles", "-.", "dash-dotted"),
+    ("D", "diamonds", ":", "dotted"),
+)
 PIXELS = 2  # of the figure for one of a picture
 DPI = 100
 
 STYLE = {"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def symbols(objective):
+    """One of `SYMBOLS` for an objective, by its name."""
+    return SYMBOLS[list(build.OBJECTIVES).index(objective) % len(SYMBOLS)]
+
+
+def legend(objectives, which):
+    """What the symbols mean, such as "circles: GAN; squares: VAE".
+
+    Args:
+        objectives: names, in any order and number. which: "markers" or "lines".
+    """
+    place = {"markers": 1, "lines": 3}[which]
+    present = [name for name in build.OBJECTIVES if name in set(objectives)]
+    return "; ".join(f"{symbols(name)[place]}: {build.OBJECTIVES[name].title}" for name in present)
 
 
 def _save(figure, file, lossy=False):
@@ -88,8 +111,8 @@ def curves(file, rows, panels):
                     [p["images"] / 1000 for p in known],
                     [p[name] for p in known],
                     color=COLOURS[i % len(COLOURS)],
-                    linestyle="-" if objective == "gan" else "--",
-                    marker=MARKERS[objective],
+                    marker=symbols(objective)[0],
+                    linestyle=symbols(objective)[2],
                     markersize=3,
                     linewidth=1.3,
                     label=label,
@@ -137,7 +160,7 @@ def fidelity_and_variety(file, datasets):
                 for i, (_, objective, values) in enumerate(rows):
                     if x in values and y in values:
                         colour = COLOURS[i % len(COLOURS)]
-                        ax.scatter(values[x], values[y], color=colour, marker=MARKERS[objective], s=36, zorder=3)
+                        ax.scatter(values[x], values[y], color=colour, marker=symbols(objective)[0], s=36, zorder=3)
                         ax.annotate(
                             str(i + 1), (values[x], values[y]), xytext=(4, 3), textcoords="offset points", fontsize=8
                         )
@@ -166,7 +189,7 @@ def fidelity_and_variety(file, datasets):
                     0.02,
                     y,
                     color=COLOURS[i % len(COLOURS)],
-                    marker=MARKERS[objective],
+                    marker=symbols(objective)[0],
                     s=30,
                     transform=line[2].transAxes,
                 )

@@ -6,10 +6,11 @@ import os
 import pathlib
 import re
 import shutil
+import time
 
 import markdown
 
-from tfvae.studies import chapters
+from tfvae.studies import chapters, runner
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -26,7 +27,7 @@ code { background: var(--soft); padding: 0 .25em; border-radius: 3px; overflow-w
 
 
 def write(study, found, command, notes):
-    """Writes `report/` anew, beside, then renamed. One process at a time.
+    """Writes `report/` anew, beside, then renamed; waits for another process of this machine that is writing it.
 
     Args:
         study: `plan.Study`. found: `results.Found`. command: that made it, and notes: sentences, for the reader.
@@ -34,11 +35,20 @@ def write(study, found, command, notes):
     Returns:
         The Markdown file.
     """
-    target = study.report_dir
+    while True:
+        with runner.lock(study.output_dir, "report") as held:
+            if held is not None:
+                return _write(study.report_dir, study, found, command, notes)
+        time.sleep(runner.POLL_SECONDS)
+
+
+def _write(target, study, found, command, notes):
     beside, old = (target.with_name(f".{target.name}.{kind}") for kind in ("tmp", "old"))
+    if old.exists() and not target.exists():
+        os.rename(old, target)  # one was killed between the renames below
     for left in (beside, old):
         if left.exists():
-            shutil.rmtree(left)  # by one that was killed
+            shutil.rmtree(left)
     beside.mkdir(parents=True)
     text = chapters.write(study, found, command, notes, beside)
     (beside / "report.md").write_text(text)

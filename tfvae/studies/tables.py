@@ -4,6 +4,8 @@ import math
 import re
 
 from tfvae.command import duration
+from tfvae.scoring import extractors
+from tfvae.scoring.scores import COPYING, FIDELITY, QUALITY, RECONSTRUCTION, SCORES, VARIETY, measuring
 from tfvae.studies import claims, results, tasks
 
 EMPTY = "–"
@@ -11,31 +13,22 @@ MOST_DECIMALS = 4
 # Published quantities that say how a row was trained; the others are scores.
 SETTINGS = ("architecture", "batch", "ch", "residual blocks", "epochs", "images")
 
-VARIETY = {
-    "precision": "precision",
-    "density": "density",
-    "recall": "recall",
-    "coverage": "coverage",
-    "class_entropy": "class entropy",
-    "class_divergence": "class divergence",
-    "frechet_within_class": "Fréchet distance within a class",
-    "spread_within_classes": "spread within a class, real = 1",
-    "modes_captured": "modes captured",
-    "memorisation_ratio": "memorisation ratio",
-}
-RECONSTRUCTION = {
-    "squared_error": "squared error",
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "active_units": "active units",
-    "frechet": "Fréchet distance of reconstructions",
-}
-
 
 def score_titles(study):
-    """The names of scores that depend on the extractor."""
-    kind = "Inception" if study.inception_dir else "classifier"
-    return {"score": f"{kind} score", "frechet": f"Fréchet {kind} distance", "kernel": f"kernel {kind} distance"}
+    """{key: title} of the scores of quality, by the study's extractor."""
+    kind = extractors.EXTRACTORS["inception" if study.inception_dir else "classifier"]
+    return {one.key: one.title_by(kind) for one in measuring(QUALITY)}
+
+
+def variety_titles():
+    """{key: title} of the scores that tell fidelity from variety."""
+    return {one.key: one.title for one in measuring(FIDELITY, VARIETY, COPYING)}
+
+
+def reconstruction_titles():
+    """{key: title} of the scores of reconstructions."""
+    own = {one.key: one.title for one in measuring(RECONSTRUCTION)}
+    return own | {"frechet": f"{SCORES['frechet'].title} of reconstructions"}
 
 
 def number(value):
@@ -94,20 +87,22 @@ def calibration_lines(calibrations, names):
 
 def variety(rows, calibrations):
     """Fidelity and variety, measured."""
-    lines = [[row.label, *(number(row.value(name)) for name in VARIETY)] for row in rows]
-    lines += [[label, *cells] for label, cells in calibration_lines(calibrations, VARIETY)]
-    return markdown(["model", *VARIETY.values()], lines)
+    titles = variety_titles()
+    lines = [[row.label, *(number(row.value(name)) for name in titles)] for row in rows]
+    lines += [[label, *cells] for label, cells in calibration_lines(calibrations, titles)]
+    return markdown(["model", *titles.values()], lines)
 
 
 def reconstructions(rows):
     """Of the VAEs that have some; "" without any."""
+    titles = reconstruction_titles()
     lines = [
-        [row.label, *(_plain(row.reconstruction(name)) for name in RECONSTRUCTION)]
+        [row.label, *(_plain(row.reconstruction(name)) for name in titles)]
         for row in rows
-        if row.prior == "normal" and row.experiment.settings.objective == "vae"
+        if row.prior == "normal" and row.experiment.objective.encode
     ]
     return (
-        markdown(["model", *RECONSTRUCTION.values()], lines)
+        markdown(["model", *titles.values()], lines)
         if any(cell != EMPTY for line in lines for cell in line[1:])
         else ""
     )

@@ -3,10 +3,10 @@
 import dataclasses
 
 from tfvae.networks import biggan, biggan_deep, tables
-from tfvae.objectives import gan, objective, vae
+from tfvae.objectives import gan, objective, soft_intro_vae, vae
 
 NETWORKS = {"biggan": biggan, "biggan_deep": biggan_deep}
-OBJECTIVES = {"gan": gan.GAN, "vae": vae.VAE}
+OBJECTIVES = {"gan": gan.GAN, "vae": vae.VAE, "soft_intro_vae": soft_intro_vae.SoftIntroVAE}
 
 
 def objective_class(config):

@@ -15,7 +15,7 @@ from tfvae.data import images
 from tfvae.drawing import prior, sheets
 from tfvae.drawing.model import of_objective
 from tfvae.objectives import losses
-from tfvae.scoring import protocol, sources
+from tfvae.scoring import protocol, scores, sources
 from tfvae.training import checkpoints
 
 
@@ -166,7 +166,7 @@ class Scores(keras.callbacks.Callback):
     a small sample compare along one run, not with those of `tfvae.evaluate`.
 
     Args:
-        split: the training split, whose subset is the reference. extractor: of `scores.features`, loaded outside of any scope.
+        split: the training split, whose subset is the reference. extractor: an `Extractor`, loaded outside of any scope.
         data: as `Sheets`'.
     """
 
@@ -195,7 +195,7 @@ class Scores(keras.callbacks.Callback):
     @property
     def name(self):
         """Of the score that tells the best."""
-        return protocol.name_of("frechet", self.extractor)
+        return scores.SCORES["frechet"].name_by(self.extractor.kind)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.clock.due(self.model.images_seen):
@@ -211,23 +211,23 @@ class Scores(keras.callbacks.Callback):
         number = self.config.eval_images
         batches = self.source.batches(number, self.config.seed)
         outputs = protocol.outputs_of(batches, self.extractor, number, "scores", progress=False)
-        scores = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
-        scores = {name: value for name, value in scores.items() if math.isfinite(value)}
+        found = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
+        found = {name: value for name, value in found.items() if math.isfinite(value)}
         with self.writer.as_default(step=seen):
-            for name, value in scores.items():
+            for name, value in found.items():
                 tf.summary.scalar(f"scores_of_small_sample/{name}", value)
         self.writer.flush()
-        row = {"images": seen} | scores
+        row = {"images": seen} | found
         with self.directory.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        best = scores[self.name] < self.least
+        best = found[self.name] < self.least
         print(
-            f"{seen:>11,} images: {self.name} {scores[self.name]:.4g}, precision {scores['precision']:.3f}, "
-            f"recall {scores['recall']:.3f} of {number:,} images" + (", the best so far" if best else ""),
+            f"{seen:>11,} images: {self.name} {found[self.name]:.4g}, precision {found['precision']:.3f}, "
+            f"recall {found['recall']:.3f} of {number:,} images" + (", the best so far" if best else ""),
             flush=True,
         )
         if best:
-            self.least = scores[self.name]
+            self.least = found[self.name]
             self.keep(seen, row)
 
     def keep(self, seen, row):

@@ -33,6 +33,8 @@ def of_its_time(flags, format):
     """
     if format < 1:
         fields = {field.name: field for field in dataclasses.fields(Config)}
+        # The only head that there was, and no flag for it.
+        flags = flags | {"encoder_head": "pool"}
         # Flags of other objectives were ignored, whatever their value; now they are errors.
         flags = {
             name: value

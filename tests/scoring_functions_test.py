@@ -1,8 +1,10 @@
 """Scores against SciPy and NumPy in float64, against loops, and in cases that are known by hand."""
 
+import importlib.util
 import math
 import subprocess
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import scipy.linalg
 
 from tfvae.scoring import classes, distances, neighbours, tfgan
+from tfvae.scoring.protocol import Outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
 
@@ -38,11 +41,9 @@ def test_tfgan_is_imported_without_leaving_its_stand_ins_behind():
     assert "tensorflow_gan" not in sys.modules and "tensorflow_gan.python" not in sys.modules
 
 
-def test_metrics_module_does_not_import_tfgan_before_a_score_needs_it():
-    code = (
-        "import sys; import tfvae.scoring.distances; print([n for n in sys.modules if n.startswith('tensorflow_prob')])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+def test_names_of_scores_and_extractors_come_without_tensorflow():
+    code = "import sys; from tfvae.scoring import extractors, scores; print('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
 def test_missing_tfgan_is_one_line_that_says_how_to_install_it(monkeypatch):
@@ -91,15 +92,14 @@ def frechet_by_scipy(real, fake):
     return np.sum((real.mean(0) - fake.mean(0)) ** 2) + np.trace(covariances[0] + covariances[1]) - 2 * cross
 
 
-@pytest.mark.parametrize("distance", [distances.frechet_distance, distances.frechet_distance_fast])
 @pytest.mark.parametrize(
     "num_real, num_fake, width, rank",
     [(300, 300, 16, 16), (500, 200, 64, 64), (200, 200, 32, 8), (20, 30, 64, 64), (500, 20, 48, 48)],
     ids=["random", "other sizes", "subspace", "fewer images than features", "few fakes"],
 )
-def test_frechet_distance_is_that_of_scipys_sqrtm(num_real, num_fake, width, rank, distance):
+def test_frechet_distance_is_that_of_scipys_sqrtm(num_real, num_fake, width, rank):
     real, fake = features(num_real, width, 1, rank), features(num_fake, width, 2, rank, shift=0.3)
-    np.testing.assert_allclose(distance(real, fake), frechet_by_scipy(real, fake), rtol=1e-6)
+    np.testing.assert_allclose(distances.frechet_distance(real, fake), frechet_by_scipy(real, fake), rtol=1e-6)
 
 
 def test_frechet_distance_of_full_rank_is_the_textbook_root_of_the_product():
@@ -109,18 +109,36 @@ def test_frechet_distance_of_full_rank_is_the_textbook_root_of_the_product():
     np.testing.assert_allclose(distances.frechet_distance(real, fake), expected, rtol=1e-6)
 
 
+@pytest.fixture
+def installed_tfgan(monkeypatch):
+    """TF-GAN's module as it is installed, whose square roots are by SVD."""
+    ours = tfgan.classifier_metrics()
+    package = ours.__name__.rpartition(".")[0]
+    for name in ("tensorflow_gan", "tensorflow_gan.python", package):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setattr(sys.modules[package], "eval_utils", ours.eval_utils, raising=False)
+    spec = importlib.util.spec_from_file_location("installed_classifier_metrics", ours.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("num_images, width, rank", [(300, 64, 64), (300, 64, 20), (30, 64, 64), (2, 16, 16)])
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
-def test_eigenvalue_form_is_tfgans_value(num_images, width, rank, scale):
+def test_frechet_distance_is_that_of_tfgan_as_it_is_installed(num_images, width, rank, scale, installed_tfgan):
     real = (scale * features(num_images, width, 1, rank)).astype(np.float32)
     fake = (scale * features(num_images, width, 2, rank, shift=0.1)).astype(np.float32)
-    np.testing.assert_allclose(
-        distances.frechet_distance_fast(real, fake), distances.frechet_distance(real, fake), rtol=1e-6
-    )
+    # It takes no root of eigenvalues below 1e-10: at this scale of the features, that is rounding of the largest.
+    largest = np.prod([np.linalg.eigvalsh(np.cov(points.T.astype(np.float64)))[-1] for points in (real, fake)])
+    unit = (1e-10 / (np.finfo(np.float64).eps * width) / largest) ** 0.25
+    distance = installed_tfgan.frechet_classifier_distance_from_activations
+    expected = float(distance(unit * real.astype(np.float64), unit * fake.astype(np.float64))) / unit**2
+    np.testing.assert_allclose(distances.frechet_distance(real, fake), expected, rtol=1e-6)
+    assert installed_tfgan.trace_sqrt_product is not tfgan.classifier_metrics().trace_sqrt_product
 
 
-@pytest.mark.parametrize("distance", [distances.frechet_distance, distances.frechet_distance_fast])
-def test_frechet_distance_of_gaussians_by_hand(distance):
+def test_frechet_distance_of_gaussians_by_hand():
+    distance = distances.frechet_distance
     real = exactly([0.0, 0.0], np.eye(2))
     # Means 3 and 4 apart; covariances I and diag(4, 9): 25 + (1 - 2)^2 + (1 - 3)^2.
     assert distance(real, exactly([3.0, 4.0], np.diag([4.0, 9.0]), seed=1)) == pytest.approx(30.0, rel=1e-9)
@@ -132,9 +150,9 @@ def test_frechet_distance_of_gaussians_by_hand(distance):
     assert distance(real, np.tile([1.0, 2.0], (50, 1))) == pytest.approx(5.0 + 2.0, rel=1e-6)
 
 
-@pytest.mark.parametrize("distance", [distances.frechet_distance, distances.frechet_distance_fast])
 @pytest.mark.parametrize("rank", [32, 8])
-def test_frechet_distance_of_scaled_features_is_the_square_of_the_scale(distance, rank):
+def test_frechet_distance_of_scaled_features_is_the_square_of_the_scale(rank):
+    distance = distances.frechet_distance
     real, fake = features(200, 32, 1, rank), features(200, 32, 2, rank)
     for scale in (1e-5, 1e-2, 1e3):
         assert distance(scale * real, scale * fake) == pytest.approx(scale**2 * distance(real, fake), rel=1e-6)
@@ -142,10 +160,10 @@ def test_frechet_distance_of_scaled_features_is_the_square_of_the_scale(distance
 
 def test_frechet_distance_warns_by_name_when_images_are_fewer_than_features():
     with pytest.warns(UserWarning, match="20 real and 30 fake images with 20 features.*rank-deficient"):
-        distances.frechet_distance_fast(features(20, 20), features(30, 20))
+        distances.frechet_distance(features(20, 20), features(30, 20))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        distances.frechet_distance_fast(features(21, 20), features(30, 20))
+        distances.frechet_distance(features(21, 20), features(30, 20))
 
 
 def test_frechet_distance_per_class_is_that_of_each_classs_images():
@@ -309,13 +327,21 @@ def test_modes_captured_by_hand():
     assert classes.modes_captured(np.eye(8)[labels], 8, min_images=4) == 0
 
 
+def test_the_spread_within_classes_is_that_of_pairs():
+    features = np.array([[0.0], [2.0], [4.0], [10.0], [11.0], [99.0]])
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    outputs = Outputs(np.eye(3)[labels], features, None)
+    # Class 0: pairs 2, 4, 2: mean square 8; class 1: 1; class 2 has no pair.
+    assert classes.spread_within_classes(outputs) == pytest.approx(np.sqrt((3 * 8 + 2 * 1) / 5))
+    assert classes.spread_within_classes(outputs, np.array([2, 6, 0])) == pytest.approx(np.sqrt((2 * 8 + 6 * 1) / 8))
+
+
 # Bad input.
 
 GOOD = features(20, 4)
 NAN = np.where(np.arange(20)[:, None] == 3, np.nan, GOOD)
 PAIRED = [
     distances.frechet_distance,
-    distances.frechet_distance_fast,
     distances.kernel_distance,
     neighbours.precision_recall,
     neighbours.density_coverage,
@@ -329,7 +355,7 @@ PAIRED = [
     [
         (GOOD, NAN, "of 1 of 20 images hold NaN"),
         (np.where(np.isnan(NAN), np.inf, NAN), GOOD, "of 1 of 20 images hold NaN"),
-        (GOOD, GOOD[:, :3], "4 values an image and .* 3"),
+        (GOOD, GOOD[:, :3], "4 values per image and .* 3"),
         (GOOD, GOOD[:0], "of 0 images"),
         (GOOD, GOOD[0], r"shape \[4\]"),
     ],

@@ -26,10 +26,9 @@ def means_of_quarters(images):
 @pytest.fixture
 def extractor():
     return extractors.Extractor(
-        kind="classifier",
+        kind=extractors.EXTRACTORS["classifier"],
         name="stand-in",
         checksum="of a stand-in",
-        preparation="none",
         resolution=32,
         class_names=("red", "green", "blue"),
         dataset="random",
@@ -58,6 +57,19 @@ def test_a_splits_features_are_computed_once_and_kept_by_content(extractor, make
     ):
         with pytest.raises(TypeError):
             other()
+
+
+def test_features_without_logits_are_kept_too(extractor, make_split, tmp_path):
+    def features_alone(images):
+        return {"features": means_of_quarters(images)["features"]}
+
+    split = make_split(40, num_classes=3)
+    first = protocol.outputs_of_split(split, dataclasses.replace(extractor, run=features_alone), tmp_path)
+    again = protocol.outputs_of_split(split, dataclasses.replace(extractor, run=None), tmp_path)
+    for outputs in (first, again, again.rows(np.arange(40))):
+        assert outputs.logits is None
+        np.testing.assert_allclose(outputs.features, by_numpy(split.images), atol=1e-5)
+        np.testing.assert_array_equal(outputs.labels, split.labels)
 
 
 @pytest.mark.parametrize("left", [0, 100])
@@ -129,7 +141,7 @@ def test_every_score_is_that_of_its_function(extractor, make_split):
 
 def test_the_papers_names_are_inceptions_alone(extractor, make_split):
     real = outputs(make_split(100).images)
-    inception = dataclasses.replace(extractor, kind="inception")
+    inception = dataclasses.replace(extractor, kind=extractors.EXTRACTORS["inception"])
     scores = protocol.score(protocol.Reference(real, 0), real, inception)
     assert {"inception_score", "frechet_inception_distance", "kernel_inception_distance"} <= set(scores)
     assert "modes_captured" not in scores and not [name for name in scores if "classifier" in name]
@@ -248,22 +260,39 @@ def test_wrong_files_are_one_line(content, line, tmp_path):
 
 def test_reconstruction_errors_are_those_by_hand():
     images = np.full([3, 16, 16, 3], 100, np.uint8)
-    errors = reconstruction.reconstruction_errors(images, images + np.uint8(51))
-    assert errors["squared_error"] == pytest.approx(0.04)
-    assert errors["psnr"] == pytest.approx(-10 * np.log10(0.04))
+    moved = images + np.uint8(51)
+    np.testing.assert_allclose(reconstruction.squared_error(images, moved), [0.04] * 3)
+    np.testing.assert_allclose(reconstruction.psnr(images, moved), [-10 * np.log10(0.04)] * 3)
     # Flat images have no variance: only SSIM's first factor is left.
     one, other, c = 100 / 255, 151 / 255, 0.01**2
-    assert errors["ssim"] == pytest.approx((2 * one * other + c) / (one**2 + other**2 + c), rel=1e-4)
-    same = reconstruction.reconstruction_errors(images, images)
-    assert same["squared_error"] == 0 and same["psnr"] == np.inf and same["ssim"] == pytest.approx(1)
+    expected = (2 * one * other + c) / (one**2 + other**2 + c)
+    np.testing.assert_allclose(reconstruction.ssim(images, moved), [expected] * 3, rtol=1e-12)
+    assert not reconstruction.squared_error(images, images).any()
+    assert (reconstruction.psnr(images, images) == np.inf).all()
+    assert (reconstruction.ssim(images, images) == 1).all()
 
 
-def test_psnr_is_the_mean_over_images():
+def test_ssim_is_tensorflows():
+    images = np.random.default_rng(0).integers(0, 256, (5, 20, 17, 3)).astype(np.uint8)
+    other = (images // 2 + np.arange(5)[:, None, None, None] * 20).astype(np.uint8)
+    expected = tf.image.ssim(tf.constant(images), tf.constant(other), 255)
+    np.testing.assert_allclose(reconstruction.ssim(images, other), expected, atol=1e-5)
+
+
+def test_ssim_of_flat_pictures_never_exceeds_1():
+    levels = np.arange(256, dtype=np.uint8)[:, None, None, None]
+    flat = np.broadcast_to(levels, [256, 16, 16, 3])
+    for other in (flat, np.roll(flat, 1, axis=0)):
+        assert reconstruction.ssim(flat, other).max() <= 1
+
+
+def test_pictures_that_do_not_fit_are_one_line():
     images = np.zeros([2, 16, 16, 3], np.uint8)
-    off = images.copy()
-    off[0] += 51
-    off[1] += 255
-    assert reconstruction.reconstruction_errors(images, off)["psnr"] == pytest.approx(-10 * np.log10(0.04) / 2)
+    for wrong in (images[:1], images.astype(np.float32)):
+        with pytest.raises(ValueError, match="expected uint8 .N, H, W, 3., both of one shape"):
+            reconstruction.squared_error(images, wrong)
+    with pytest.raises(ValueError, match="SSIM of images of 16 x 10 px: expected 11 px or more a side"):
+        reconstruction.ssim(images[:, :10], images[:, :10])
 
 
 def test_units_are_active_whose_mean_varies():
@@ -317,6 +346,19 @@ def test_an_average_that_never_began_is_not_called_one(flags, words, make_model,
     assert run.load_run(tmp_path, ema=False).facts["weights"] == "of the last step"
 
 
+@pytest.mark.parametrize(("arguments", "which"), [({}, "newest"), ({"best": True}, "best"), ({"ema": False}, "newest")])
+def test_scores_say_which_weights_of_which_checkpoint_they_are_of(arguments, which, make_model, monkeypatch, tmp_path):
+    settings, model = make_model("gan")
+    monkeypatch.setattr(run, "load", lambda *_, **__: (settings, None, model))
+    facts = sources.Generator(run.load_run(tmp_path, **arguments), prior.Normal(16), None).facts
+    assert {name: facts[name] for name in ("images_seen", "checkpoint", "checkpoint_name", "ema")} == {
+        "images_seen": 56,
+        "checkpoint": which,
+        "checkpoint_name": "ckpt-56",
+        "ema": arguments.get("ema", True),
+    }
+
+
 def test_images_are_told_from_those_of_a_part_of_their_split(make_split):
     whole = make_split(20)
     half = dataclasses.replace(
@@ -335,9 +377,10 @@ def test_reconstructions_are_scored_beside_their_errors(extractor, make_split):
     reference = protocol.Reference(outputs(split.images[:100]), 0)
     scores = protocol.reconstruction_scores(model, split, split, np.arange(100, 300), reference, extractor)
     drawn = model.generate(encode(split.images)[0])
-    expected = reconstruction.reconstruction_errors(split.images, drawn)
-    assert scores["squared_error"] == pytest.approx(expected["squared_error"])
-    assert scores["ssim"] == pytest.approx(expected["ssim"])
+    assert list(scores)[:5] == ["squared_error", "psnr", "ssim", "active_units", "classifier_score"]
+    for name in ("squared_error", "psnr", "ssim"):
+        assert scores[name] == pytest.approx(np.mean(getattr(reconstruction, name)(split.images, drawn)))
+    assert scores["active_units"] == reconstruction.active_units(encode(split.images[100:])[0])
     distance = distances.frechet_distance(reference.outputs.features, outputs(drawn[100:]).features)
     assert scores["frechet_classifier_distance"] == pytest.approx(distance, rel=1e-3)
     latents, labels = codes(model, split)

@@ -37,7 +37,7 @@ def grey(*levels):
 
 
 def test_inception_sees_images_scaled_to_plus_minus_one(inception):
-    outputs = extractors.load_inception(inception)(grey(0, 255, 51))
+    outputs = extractors.load(inception_dir=inception)(grey(0, 255, 51))
     weight = np.linspace(-1, 1, 2048, dtype=np.float32)
     np.testing.assert_allclose(outputs["features"], np.outer([-1, 1, -0.6], weight), atol=1e-5)
     np.testing.assert_allclose(outputs["logits"], np.outer([-1, 1, -0.6], weight[:1008]), atol=1e-5)
@@ -52,7 +52,7 @@ def test_inception_is_resized_to_299_px_bilinear(tmp_path):
 
     tf.saved_model.save(Probe(), str(tmp_path / "probe"))
     ramp = np.broadcast_to((np.arange(32) * 8).astype(np.uint8)[None, None, :, None], [1, 32, 32, 3])
-    row = extractors.load_inception(tmp_path / "probe")(ramp)["features"][0, :299]
+    row = extractors.load(inception_dir=tmp_path / "probe")(ramp)["features"][0, :299]
     # Half-pixel centres: place i of 299 lies at (i + 0.5) * 32 / 299 - 0.5 of 32, held at the edges.
     place = np.clip((np.arange(299) + 0.5) * 32 / 299 - 0.5, 0, 31)
     np.testing.assert_allclose(row, place * 8 / 127.5 - 1, atol=1e-5)
@@ -68,18 +68,18 @@ def test_a_module_with_only_a_signature_and_spatial_features_gives_the_same(ince
 
     tf.saved_model.save(Bare(), str(tmp_path / "bare"), signatures={"default": module.__call__})
     images = grey(3, 200)
-    one, other = (extractors.load_inception(path)(images) for path in (inception, tmp_path / "bare"))
+    one, other = (extractors.load(inception_dir=path)(images) for path in (inception, tmp_path / "bare"))
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_values_do_not_depend_on_how_many_images_come_at_once_nor_on_replicas(inception, two_replicas):
     images = np.random.default_rng(0).integers(0, 256, (53, 32, 32, 3)).astype(np.uint8)
-    extractor = extractors.load_inception(inception)
+    extractor = extractors.load(inception_dir=inception)
     whole = extractor(images)
     parts = [extractor(images[:7]), extractor(images[7:])]
     with two_replicas.scope():
-        spread = extractors.load_inception(inception)(images)
+        spread = extractors.load(inception_dir=inception)(images)
     for name in whole:
         assert len(whole[name]) == 53
         np.testing.assert_allclose(whole[name], np.concatenate([part[name] for part in parts]), atol=1e-6)
@@ -92,7 +92,7 @@ def test_the_checksum_is_of_the_weights(inception, tmp_path):
     tf.saved_model.save(other, str(tmp_path / "other"))
     assert extractors.checksum(inception) == extractors.checksum(inception)
     assert extractors.checksum(inception) != extractors.checksum(tmp_path / "other")
-    assert extractors.load_inception(inception).checksum == extractors.checksum(inception)
+    assert extractors.load(inception_dir=inception).checksum == extractors.checksum(inception)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_checksum_is_of_the_weights(inception, tmp_path):
 )
 def test_images_of_another_type_are_refused(inception, images, line):
     with pytest.raises(ValueError) as error:
-        extractors.load_inception(inception)(images)
+        extractors.load(inception_dir=inception)(images)
     assert line in str(error.value)
 
 
@@ -113,16 +113,16 @@ def test_a_folder_without_a_module_says_where_to_get_it(tmp_path):
     with pytest.raises(
         ValueError, match="--inception_dir=.*: there is no saved_model.pb; unpack https://www.kaggle.com"
     ):
-        extractors.load_inception(tmp_path)
+        extractors.load(inception_dir=tmp_path)
     with pytest.raises(ValueError, match="--classifier_dir=.*: there is no saved_model.pb; make one with python -m"):
-        extractors.load_classifier(tmp_path)
+        extractors.load(classifier_dir=tmp_path)
 
 
 @pytest.mark.parametrize("outputs", [("logits",), ("pool_3",), ("logits", "features")])
 def test_a_module_without_the_two_outputs_is_refused(outputs, tmp_path):
     tf.saved_model.save(StandIn(outputs), str(tmp_path / "module"))
     with pytest.raises(ValueError) as error:
-        extractors.load_inception(tmp_path / "module")
+        extractors.load(inception_dir=tmp_path / "module")
     assert "is no extractor: expected an output" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -132,14 +132,49 @@ def test_a_classifier_with_other_outputs_or_sizes_is_refused(tmp_path):
     facts = {"dataset": "cifar10", "resolution": 32, "class_names": ["one", "two"], "accuracy": 0.5}
     (tmp_path / "module" / extractors.CLASSIFIER_FACTS).write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="is no extractor: expected a"):
-        extractors.load_classifier(tmp_path / "module")
+        extractors.load(classifier_dir=tmp_path / "module")
 
 
-def test_exactly_one_extractor_is_asked_for():
-    with pytest.raises(ValueError, match="none of --inception_dir and --classifier_dir given"):
-        extractors.load(None, None)
-    with pytest.raises(ValueError, match="both of --inception_dir and --classifier_dir given"):
-        extractors.load("a", "b")
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({}, "none of --inception_dir and --classifier_dir given: expected one"),
+        (
+            dict(inception_dir=None, classifier_dir=""),
+            "none of --inception_dir and --classifier_dir given: expected one",
+        ),
+        (
+            dict(inception_dir="a", classifier_dir="b"),
+            "both of --inception_dir and --classifier_dir given: expected one",
+        ),
+        (dict(name="inception", classifier_dir="b"), "both of --extractor=inception and --classifier_dir given"),
+        (
+            dict(name="inception"),
+            "--inception_dir is missing: expected the folder of --extractor=inception; unpack https",
+        ),
+        (dict(name="inceptoin"), "--extractor=inceptoin: expected one of inception, classifier."),
+    ],
+)
+def test_exactly_one_extractor_is_asked_for(arguments, line):
+    with pytest.raises(ValueError) as error:
+        extractors.load(**arguments)
+    assert str(error.value).startswith(line)
+
+
+def test_an_extractor_may_be_named_beside_its_folder(inception):
+    assert extractors.load("inception", inception_dir=inception, classifier_dir=None).kind.name == "inception"
+
+
+def test_the_preparation_is_told_as_it_is_done():
+    kinds = extractors.EXTRACTORS
+    assert kinds["inception"].preparation == "to [-1, 1], then bilinear to 299 px, not antialiased"
+    assert kinds["classifier"].preparation == "none: the images' own size, scaled inside"
+    kind = extractors.Kind("other", "other", None, "", value_range=(0.0, 1.0), side=2, resizer="area", antialias=True)
+    assert kind.preparation == "to [0, 1], then area to 2 px, antialiased"
+    levels = np.array([[0, 51, 102, 153], [51, 102, 153, 204]] * 2, np.uint8)
+    prepared = kind.prepare(tf.constant(np.repeat(levels[None, ..., None], 3, axis=3)))
+    np.testing.assert_allclose(prepared[0, :, :, 0], [[0.2, 0.6], [0.2, 0.6]], atol=1e-6)
+    np.testing.assert_array_equal(kinds["classifier"].prepare(levels), levels)
 
 
 def test_a_damaged_module_is_one_line(inception, tmp_path):
@@ -149,4 +184,4 @@ def test_a_damaged_module_is_one_line(inception, tmp_path):
     file = tmp_path / "cut" / "saved_model.pb"
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(ValueError, match="cannot be loaded"):
-        extractors.load_inception(tmp_path / "cut")
+        extractors.load(inception_dir=tmp_path / "cut")

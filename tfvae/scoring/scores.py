@@ -1,0 +1,270 @@
+"""The scores, one record each: what a score is called, what it measures, what it needs and how it is computed.
+
+To add a score, write its function and add its record to `SCORES`: `protocol.score` then computes it wherever what it needs is
+known, and `tfvae.evaluate`, TensorBoard and a study's tables show it. No TensorFlow is imported here: names and titles are cheap.
+"""
+
+import collections.abc
+import dataclasses
+import functools
+
+import numpy as np
+
+from tfvae.scoring import classes, distances, neighbours, reconstruction
+
+SPLITS = 10  # of the images, for the Inception or classifier score
+PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5  # as in their papers
+# A mode counts as captured from this part of its fair share of the images on: a classifier's rare mistakes are no captures.
+CAPTURED_SHARE = 0.1
+
+# What a score measures: the group in which a study's report shows it.
+QUALITY = "fidelity and variety in one number"
+FIDELITY, VARIETY, COPYING, RECONSTRUCTION = "fidelity", "variety", "copying", "reconstruction"
+
+# What a score needs beside the features of the real and of the drawn images.
+LOGITS = "logits"  # of the real and of the drawn images
+LABELS = "labels"  # of the real and of the drawn images
+KNOWN_CLASSES = "known classes"  # logits of the classes of the dataset itself
+HELD_OUT = "held-out images"  # features of all training images and of real images that are not among them
+PAIRS = "pairs"  # images and their reconstructions
+CODES = "codes"  # the means of the posteriors of reconstructed images
+PICTURES = "pictures"  # computed when a study takes its pictures, and not by `protocol.score`
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One number that is measured of images.
+
+    Attributes:
+        key: its name in the project.
+        function: `Given` -> float. Of a score that needs `PAIRS`: (images, reconstructions), uint8 [N, R, R, 3] each -> a value
+            per image, float [N]; the score is their mean.
+        title: for people.
+        better: "more", "less", or "" where neither is better.
+        measures: QUALITY, FIDELITY, VARIETY, COPYING, RECONSTRUCTION; "": the report's tables leave it out.
+        needs: of `LOGITS` and so on; it is computed where all of them are known.
+        names: (with TF-GAN's Inception, with any other extractor), its name in files; empty: `key` with both. Names that papers
+            gave to scores by Inception are right for that extractor alone.
+        titles: the same for people; empty: `title` with both.
+    """
+
+    key: str
+    function: collections.abc.Callable
+    title: str
+    better: str = ""
+    measures: str = ""
+    needs: tuple[str, ...] = ()
+    names: tuple[str, str] | tuple[()] = ()
+    titles: tuple[str, str] | tuple[()] = ()
+
+    def name_by(self, kind):
+        """Its name in files, by an extractor of a kind of `extractors.EXTRACTORS`."""
+        return self.names[0 if kind.has_papers_names else 1] if self.names else self.key
+
+    def title_by(self, kind):
+        """Its title for people, by an extractor of a kind of `extractors.EXTRACTORS`."""
+        return self.titles[0 if kind.has_papers_names else 1] if self.titles else self.title
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Given:
+    """What scores are computed from. What several scores take from one computation is a property, computed once.
+
+    Attributes:
+        real, fake: `protocol.Outputs` of the reference images and of the drawn ones.
+        num_classes: of the labels.
+        train, held_out: `protocol.Outputs` of all images that the model was trained on and of some that it was not, or None.
+        codes: float [N, Z], the posteriors' means of the images whose reconstructions `fake` are; None: `fake` are samples.
+        knows_classes: the logits are of the dataset's own classes.
+        seed: of the order in which images form splits and blocks.
+    """
+
+    real: object
+    fake: object
+    num_classes: int = 0
+    train: object = None
+    held_out: object = None
+    codes: np.ndarray | None = None
+    knows_classes: bool = False
+    seed: int = 0
+
+    @property
+    def known(self):
+        """Which of the scores' needs are there: a set of `LOGITS` and so on."""
+        both = (self.real, self.fake)
+        there = {
+            LOGITS: all(outputs.logits is not None for outputs in both),
+            LABELS: self.num_classes > 0 and all(outputs.labels is not None for outputs in both),
+            KNOWN_CLASSES: self.knows_classes and all(outputs.logits is not None for outputs in both),
+            HELD_OUT: self.train is not None and self.held_out is not None,
+            CODES: self.codes is not None,
+        }
+        return {need for need, is_there in there.items() if is_there}
+
+    @property
+    def features(self):
+        """float32 [N, D] of the real images and [M, D] of the drawn ones."""
+        return self.real.features, self.fake.features
+
+    @functools.cached_property
+    def inception_score(self):
+        # Drawn images may come sorted by class, and each split needs all of them.
+        order = np.random.default_rng(self.seed).permutation(len(self.fake))
+        return distances.inception_score(self.fake.logits[order], SPLITS)
+
+    @functools.cached_property
+    def kernel_distance(self):
+        return distances.kernel_distance(*self.features, seed=self.seed)
+
+    @functools.cached_property
+    def precision_recall(self):
+        return neighbours.precision_recall(*self.features, PRECISION_NEIGHBOURS)
+
+    @functools.cached_property
+    def density_coverage(self):
+        return neighbours.density_coverage(*self.features, DENSITY_NEIGHBOURS)
+
+    @functools.cached_property
+    def frechet_per_class(self):
+        """Of the classes that have enough images on both sides."""
+        (real, fake), (real_labels, fake_labels) = self.features, (self.real.labels, self.fake.labels)
+        found = distances.frechet_distance_per_class(real, real_labels, fake, fake_labels, self.num_classes)
+        return found[np.isfinite(found)]
+
+
+def modes_captured(given):
+    modes = given.fake.logits.shape[1]
+    fair_share = len(given.fake) / modes
+    return classes.modes_captured(given.fake.logits, modes, max(1, round(CAPTURED_SHARE * fair_share)))
+
+
+def spread_within_classes(given):
+    """Of the drawn images over that of the real ones, both weighed by the drawn images' classes."""
+    counts = np.bincount(given.fake.logits.argmax(axis=1))
+    return classes.spread_within_classes(given.fake) / classes.spread_within_classes(given.real, counts)
+
+
+# {key: record}, in the order of `scores.json`.
+SCORES = {
+    one.key: one
+    for one in (
+        Score("squared_error", reconstruction.squared_error, "squared error", "less", RECONSTRUCTION, needs=(PAIRS,)),
+        Score("psnr", reconstruction.psnr, "PSNR, dB", "more", RECONSTRUCTION, needs=(PAIRS,)),
+        Score("ssim", reconstruction.ssim, "SSIM", "more", RECONSTRUCTION, needs=(PAIRS,)),
+        Score(
+            "active_units",
+            lambda given: reconstruction.active_units(given.codes),
+            "active units",
+            measures=RECONSTRUCTION,
+            needs=(CODES,),
+        ),
+        Score(
+            "score",
+            lambda given: given.inception_score[0],
+            "score",
+            "more",
+            QUALITY,
+            needs=(LOGITS,),
+            names=("inception_score", "classifier_score"),
+            titles=("Inception score", "classifier score"),
+        ),
+        Score(
+            "score_std_over_splits",
+            lambda given: given.inception_score[1],
+            "standard deviation of the score over splits of the images",
+            needs=(LOGITS,),
+            names=("inception_score_std_over_splits", "classifier_score_std_over_splits"),
+        ),
+        Score(
+            "frechet",
+            lambda given: distances.frechet_distance(*given.features),
+            "Fréchet distance",
+            "less",
+            QUALITY,
+            names=("frechet_inception_distance", "frechet_classifier_distance"),
+            titles=("Fréchet Inception distance", "Fréchet classifier distance"),
+        ),
+        Score(
+            "kernel",
+            lambda given: given.kernel_distance[0],
+            "kernel distance",
+            "less",
+            QUALITY,
+            names=("kernel_inception_distance", "kernel_classifier_distance"),
+            titles=("kernel Inception distance", "kernel classifier distance"),
+        ),
+        Score(
+            "kernel_standard_error",
+            lambda given: given.kernel_distance[1],
+            "standard error of the kernel distance",
+            names=("kernel_inception_distance_standard_error", "kernel_classifier_distance_standard_error"),
+        ),
+        Score("precision", lambda given: given.precision_recall[0], "precision", "more", FIDELITY),
+        Score("recall", lambda given: given.precision_recall[1], "recall", "more", VARIETY),
+        Score("density", lambda given: given.density_coverage[0], "density", "more", FIDELITY),
+        Score("coverage", lambda given: given.density_coverage[1], "coverage", "more", VARIETY),
+        Score(
+            "class_entropy",
+            lambda given: classes.class_entropy(given.fake.logits),
+            "class entropy",
+            "more",
+            VARIETY,
+            needs=(LOGITS,),
+        ),
+        Score(
+            "class_divergence",
+            lambda given: classes.class_divergence(given.fake.logits, given.real.logits),
+            "class divergence",
+            "less",
+            VARIETY,
+            needs=(LOGITS,),
+        ),
+        Score(
+            "frechet_within_class",
+            lambda given: given.frechet_per_class.mean() if len(given.frechet_per_class) else np.nan,
+            "Fréchet distance within a class",
+            "less",
+            VARIETY,
+            needs=(LABELS,),
+        ),
+        Score(
+            "frechet_within_worst_class",
+            lambda given: given.frechet_per_class.max() if len(given.frechet_per_class) else np.nan,
+            "Fréchet distance within the worst class",
+            "less",
+            needs=(LABELS,),
+        ),
+        Score(
+            "spread_within_classes",
+            spread_within_classes,
+            "spread within a class, real = 1",
+            measures=VARIETY,
+            needs=(LOGITS, PICTURES),
+        ),
+        Score("modes_captured", modes_captured, "modes captured", "more", VARIETY, needs=(KNOWN_CLASSES,)),
+        Score(
+            "memorisation_ratio",
+            lambda given: neighbours.memorisation_ratio(
+                given.train.features, given.held_out.features, given.fake.features
+            ),
+            "memorisation ratio",
+            measures=COPYING,
+            needs=(HELD_OUT,),
+        ),
+    )
+}
+
+
+def measuring(*groups):
+    """The scores that measure QUALITY, FIDELITY and so on: a list of `Score`, one group after the other."""
+    return [one for group in groups for one in SCORES.values() if one.measures == group]
+
+
+def names_of(key):
+    """The names that a score may have in a file, a tuple: its record's, or `key` itself where there is no such record."""
+    return (SCORES[key].names if key in SCORES else ()) or (key,)
+
+
+def find(name):
+    """The `Score` that has a name in files, or None."""
+    return next((one for key, one in SCORES.items() if name in names_of(key)), None)
