@@ -35,7 +35,7 @@ wait $server || true
 
 cat <<END
 
-Pictures, one shape a row, nothing selected:
+Pictures, one shape per row, nothing selected:
   GAN                  $PWD/runs/quickstart_gan/sheets/classes.png
   VAE                  $PWD/runs/quickstart_vae/sheets/classes.png
   GAN, by the endpoint $PWD/runs/quickstart_served.png
