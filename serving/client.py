@@ -24,7 +24,7 @@ from pictures import NO_TRUNCATION
 from PIL import Image
 from transport import Away, Busy, EndpointError, NotFound, connect
 
-# Rows a request: a server that batches refuses more than its max_batch_size (batching.txt).
+# Rows per request: a server that batches refuses more than its max_batch_size (batching.txt).
 MOST_ROWS = 32
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.25, 4.0
 
@@ -81,7 +81,7 @@ class Model:
 
     @property
     def resolution(self):
-        """Side in px of the pictures that a VAE takes."""
+        """Side in px of the pictures that a model with an encoder takes."""
         return self._signature("reconstruct")[0]["image"][1]
 
     def sample(self, seeds, labels=None, truncation=NO_TRUNCATION):
@@ -109,12 +109,12 @@ class Model:
         return images
 
     def encode(self, images):
-        """What a VAE sees in pictures, uint8 [N, R, R, 3]: (mean, log variance), float32 [N, latent_dim] each."""
+        """What the encoder sees in pictures, uint8 [N, R, R, 3]: (mean, log variance), float32 [N, latent_dim] each."""
         outputs = self._rows("encode", {"image": np.asarray(images, np.uint8)})
         return tuple(np.asarray(outputs[name], np.float32) for name in ("mean", "log_variance"))
 
     def reconstruct(self, images, labels=None):
-        """What a VAE makes of pictures, uint8 [N, R, R, 3], with N classes or None: list of N PNG files."""
+        """What encoder and decoder make of pictures, uint8 [N, R, R, 3], with N classes or None: list of N PNG files."""
         return self._pngs("reconstruct", {"image": np.asarray(images, np.uint8)}, labels)
 
     def _signature(self, name):
@@ -122,8 +122,8 @@ class Model:
         if self._signatures is None:
             self._signatures = self._patiently(self._endpoint.signatures)
         if name not in self._signatures:
-            only = ": only a VAE has it" if name in ("encode", "reconstruct") else ""
-            raise EndpointError(f"{self.name} has no {name!r}{only}. It has {', '.join(sorted(self._signatures))}.")
+            needs = ", which needs a model with an encoder, such as a VAE" if name in ("encode", "reconstruct") else ""
+            raise EndpointError(f"{self.name} has no {name!r}{needs}. It has {', '.join(sorted(self._signatures))}.")
         return self._signatures[name]
 
     def _rows(self, signature, inputs, labels=None):
@@ -151,7 +151,7 @@ class Model:
         return pngs
 
     def _check(self, drawn, labels):
-        """The model says of a bad row by its result, so as not to fail the others of its batch."""
+        """A bad row is known by its result: an error of the model's would fail the other rows of its batch."""
         for row, good in enumerate(drawn):
             if not good:
                 given = "" if labels is None else f" with class {int(labels[row])}"
@@ -169,7 +169,7 @@ class Model:
                     raise Busy(
                         f"{error}; gave up after {self.retries + 1} tries. Try later, or with more --retries."
                     ) from error
-            # Not all clients at the same moment again.
+            # By chance, so that not all clients come back at the same moment.
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 
@@ -179,12 +179,11 @@ class Model:
 
 def command_sample(model, flags):
     seeds = range(flags.seed, flags.seed + flags.count)
-    labels = class_rows(model, flags.label)
-    # One class a row; without, a square.
+    labels = classes_of(model, flags.label)
+    # One class per row; without, a square.
     columns = flags.count if len(labels) > 1 else math.isqrt(flags.count - 1) + 1
     rows = list(itertools.product(labels, seeds))
-    given = None if labels == [None] else [label for label, _ in rows]
-    pngs = model.sample([seed for _, seed in rows], given, flags.truncation)
+    pngs = model.sample([seed for _, seed in rows], labels_of_rows(labels, flags.count), flags.truncation)
     names = [
         f"seed{seed}{'' if label is None else f'_label{label}'}_truncation{flags.truncation:g}.png"
         for label, seed in rows
@@ -193,16 +192,21 @@ def command_sample(model, flags):
 
 
 def command_interpolate(model, flags):
+    labels = classes_of(model, flags.label)
     if flags.between:
         means = model.encode(np.stack([pictures.read(path, model.resolution) for path in flags.between]))[0]
         pairs = [(means[0], means[1])]
     else:
         ends = pictures.latents(range(flags.seed, flags.seed + flags.rows + 1), model.latent_dim, flags.truncation)
         pairs = list(zip(ends[:-1], ends[1:]))
-    paths = np.concatenate([pictures.interpolate(start, end, flags.steps) for start, end in pairs])
-    label = class_rows(model, flags.label)[0]
-    images = model.decode(paths, None if label is None else [label] * len(paths))
-    names = [f"row{i // flags.steps}_step{i % flags.steps}.png" for i in range(len(images))]
+    ways = np.concatenate([pictures.interpolate(start, end, flags.steps) for start, end in pairs])
+    images = model.decode(np.tile(ways, (len(labels), 1)), labels_of_rows(labels, len(ways)))
+    names = [
+        f"row{row}_step{step}{label}.png"
+        for label in parts_of_names(labels)
+        for row in range(len(pairs))
+        for step in range(flags.steps)
+    ]
     write_pictures(flags, names, list(images), flags.steps)
 
 
@@ -220,13 +224,18 @@ def command_encode(model, flags):
 
 
 def command_reconstruct(model, flags):
-    images = [pictures.read(path, model.resolution) for path in flags.pictures]
-    label = class_rows(model, flags.label)[0]
-    pngs = model.reconstruct(np.stack(images), None if label is None else [label] * len(images))
-    if flags.output.suffix == ".png":  # each picture above its reconstruction
-        pictures.write({flags.output: pictures.png_of(pictures.sheet(images + pngs, len(images)))}, flags.overwrite)
+    labels = classes_of(model, flags.label)
+    images = np.stack([pictures.read(path, model.resolution) for path in flags.pictures])
+    pngs = model.reconstruct(np.tile(images, (len(labels), 1, 1, 1)), labels_of_rows(labels, len(images)))
+    if flags.output.suffix == ".png":  # each picture above its reconstructions, one class per row
+        whole = pictures.sheet([*images, *pngs], len(images))
+        pictures.write({flags.output: pictures.png_of(whole)}, flags.overwrite)
     else:
-        names = [f"{place}_{path.stem}_reconstruction.png" for place, path in enumerate(flags.pictures)]
+        names = [
+            f"{place}_{path.stem}{label}_reconstruction.png"
+            for label in parts_of_names(labels)
+            for place, path in enumerate(flags.pictures)
+        ]
         write_pictures(flags, names, pngs, 1)
 
 
@@ -239,17 +248,27 @@ def command_wait(model, flags):
     print(f"version {model.wait(flags.wait_seconds)}: AVAILABLE")
 
 
-def class_rows(model, labels):
+def classes_of(model, given):
     """The classes to draw: as given, [0] where none was, [None] for a model without."""
     if model.has_labels:
-        return labels or [0]
-    if labels:
+        return given or [0]
+    if given:
         raise EndpointError(f"{model.name} knows no classes: leave --label out.")
     return [None]
 
 
+def labels_of_rows(labels, each):
+    """A label for each of `each` pictures of one class, then of the next; None for a model without."""
+    return None if labels == [None] else [label for label in labels for _ in range(each)]
+
+
+def parts_of_names(labels):
+    """What tells the files of one class from those of another: nothing where there is one class."""
+    return [f"_label{label}" for label in labels] if len(labels) > 1 else [""]
+
+
 def write_pictures(flags, names, drawn, columns):
-    """One sheet where --output ends in .png, else one file a picture in that folder."""
+    """One sheet where --output ends in .png, else one file per picture in that folder."""
     if flags.output.suffix == ".png":
         files = {flags.output: pictures.png_of(pictures.sheet(drawn, columns))}
     else:
@@ -285,7 +304,7 @@ def parse(arguments):
         sub.add_argument("--output", type=pathlib.Path, required=required, help=help_text)
         sub.add_argument("--overwrite", action="store_true", help="replace files that are there")
 
-    where = "sheet.png for one sheet, else a folder for a file a picture"
+    where = "sheet.png for one sheet, else a folder for one file per picture"
     cut = "latents stay within +- this, above 0; 0.5 is typical, 8 cuts nothing; default: %(default)g"
 
     sub = command(command_sample, "draw the pictures of seeds")
@@ -293,7 +312,7 @@ def parse(arguments):
         "--seed", type=whole, default=0, help="of the first picture; the others follow; default: %(default)s"
     )
     sub.add_argument("--count", type=one_or_more, default=16, help="pictures (of each class); default: %(default)s")
-    sub.add_argument("--label", type=classes, help="class, or several such as 0,1,2: one a row; default: 0")
+    sub.add_argument("--label", type=classes, help="class, or several such as 0,1,2: one per row; default: 0")
     sub.add_argument("--truncation", type=above_zero, default=NO_TRUNCATION, help=cut)
     output(sub, where)
 
@@ -305,25 +324,34 @@ def parse(arguments):
         help="of the first row's first latent, drawn here and not as by sample; default: %(default)s",
     )
     sub.add_argument(
-        "--rows", type=one_or_more, default=4, help="each begins where the one above ends; default: %(default)s"
+        "--rows",
+        type=one_or_more,
+        default=4,
+        help="(of each class) each begins where the one above ends; default: %(default)s",
     )
     sub.add_argument(
-        "--steps", type=two_or_more, default=8, help="pictures a row, both ends included; default: %(default)s"
+        "--steps", type=two_or_more, default=8, help="pictures per row, both ends included; default: %(default)s"
     )
     sub.add_argument(
-        "--between", nargs=2, type=pathlib.Path, metavar="PICTURE", help="VAE: one row between two picture files"
+        "--between",
+        nargs=2,
+        type=pathlib.Path,
+        metavar="PICTURE",
+        help="one row between two picture files (encoder needed)",
     )
-    sub.add_argument("--label", type=classes, help="class; default: 0")
+    sub.add_argument("--label", type=classes, help="class, or several such as 0,1,2: all rows for each; default: 0")
     sub.add_argument("--truncation", type=above_zero, default=NO_TRUNCATION, help=cut)
     output(sub, where)
 
-    sub = command(command_encode, "show the latents that a VAE gives to pictures")
+    sub = command(command_encode, "show the latents that a VAE's encoder gives to pictures")
     sub.add_argument("pictures", nargs="+", type=pathlib.Path, help="picture files; cropped and resized where needed")
     output(sub, "JSON file; default: standard output", required=False)
 
     sub = command(command_reconstruct, "draw what a VAE keeps of pictures")
     sub.add_argument("pictures", nargs="+", type=pathlib.Path, help="picture files; cropped and resized where needed")
-    sub.add_argument("--label", type=classes, help="class to decode with; default: 0")
+    sub.add_argument(
+        "--label", type=classes, help="class to decode with, or several such as 0,1,2: one per row; default: 0"
+    )
     output(sub, where)
 
     command(command_status, "show the versions and their states")

@@ -16,7 +16,7 @@ SHEET_GAP = 2
 
 
 def latents(seeds, latent_dim, truncation=NO_TRUNCATION):
-    """Standard normal numbers drawn here, one latent a seed, truncated as the model truncates: float32 [N, latent_dim].
+    """Standard normal numbers drawn here, one latent per seed, truncated as the model truncates: float32 [N, latent_dim].
 
     They are not the latents that `sample` draws from the same seeds inside the model.
     """

@@ -187,7 +187,7 @@ class Grpc:
                 raise Away(
                     f"{self.url} gave no answer within {self.timeout_seconds:g} s: more with --timeout_seconds."
                 ) from error
-            # As the server itself turns them into REST's.
+            # The codes by which the server itself answers the same over REST.
             raise _refusal(
                 {"NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "UNAVAILABLE": 503}.get(name, name), message
             ) from error

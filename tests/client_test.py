@@ -78,7 +78,9 @@ def test_decode_encode_and_reconstruct(endpoint):
     assert mean.shape == (3, 16) and np.all(log_variance == -1)
     negative = model.reconstruct(np.full((1, 32, 32, 3), 51, np.uint8), [0])[0]
     assert np.all(pixels(negative) == 204)
-    with pytest.raises(transport.EndpointError, match="gan has no 'encode': only a VAE has it. It has decode, sample"):
+    with pytest.raises(
+        transport.EndpointError, match="gan has no 'encode', which needs a model with an encoder.*. It has decode"
+    ):
         client.Model(endpoint.url, "gan").encode(images)
 
 
@@ -235,6 +237,38 @@ def test_interpolate_between_two_pictures_starts_and_ends_at_their_encodings(end
     assert latents[0][0] == pytest.approx(0.0, abs=1e-6) and latents[3][0] == pytest.approx(1.0)
 
 
+def test_interpolate_draws_the_same_way_for_every_class_that_is_given(endpoint, tmp_path):
+    arguments = ["interpolate", "--model=gan", "--rows=2", "--steps=3", "--label=4,0,7"]
+    assert run(endpoint, *arguments, f"--output={tmp_path}/a.png") == 0
+    asked = endpoint.predictions()[0]["inputs"]
+    assert asked["label"] == [4] * 6 + [0] * 6 + [7] * 6
+    np.testing.assert_array_equal(asked["z"], asked["z"][:6] * 3)
+    assert pixels(tmp_path / "a.png").shape == (6 * 34 - 2, 3 * 34 - 2, 3)
+    assert run(endpoint, *arguments, f"--output={tmp_path}/files") == 0
+    names = {f"row{row}_step{step}_label{label}.png" for row in (0, 1) for step in (0, 1, 2) for label in (4, 0, 7)}
+    assert {file.name for file in (tmp_path / "files").iterdir()} == names
+
+    (tmp_path / "b.png").write_bytes(png(np.full((32, 32, 3), 51, np.uint8)))
+    between = ["--between", tmp_path / "b.png", tmp_path / "b.png", "--label=1,2", "--steps=2"]
+    assert run(endpoint, "interpolate", "--model=vae", *between, f"--output={tmp_path}/way.png") == 0
+    assert endpoint.predictions()[-1]["inputs"]["label"] == [1, 1, 2, 2]
+
+
+def test_reconstruct_draws_a_row_for_every_class_that_is_given(endpoint, tmp_path):
+    for name, value in (("a", 51), ("b", 102)):
+        (tmp_path / f"{name}.png").write_bytes(png(np.full((32, 32, 3), value, np.uint8)))
+    arguments = ["reconstruct", "--model=vae", tmp_path / "a.png", tmp_path / "b.png", "--label=3,5"]
+    assert run(endpoint, *arguments, f"--output={tmp_path}/sheet.png") == 0
+    asked = endpoint.predictions()[0]["inputs"]
+    assert asked["label"] == [3, 3, 5, 5]
+    assert [np.unique(image).tolist() for image in asked["image"]] == [[51], [102], [51], [102]]
+    sheet = pixels(tmp_path / "sheet.png")  # the pictures, then a row of each class
+    assert sheet[::34, ::34, 0].tolist() == [[51, 102], [204, 153], [204, 153]]
+    assert run(endpoint, *arguments, f"--output={tmp_path}/files") == 0
+    names = {f"{name}_label{label}_reconstruction.png" for name in ("0_a", "1_b") for label in (3, 5)}
+    assert {file.name for file in (tmp_path / "files").iterdir()} == names
+
+
 def test_a_picture_of_another_size_is_cropped_to_its_middle_and_resized_and_that_is_said(endpoint, tmp_path, capsys):
     wide = np.zeros((64, 128, 3), np.uint8)
     wide[:, 32:96] = 255  # the middle square
@@ -268,8 +302,13 @@ def test_status_and_wait_say_which_versions_there_are(endpoint, capsys):
         (["sample", "--model=gan", "--label=12", "--output=X.png"], "gan refused picture 0 with class 12"),
         (["sample", "--model=gan", "--label=99999999999", "--output=X.png"], "gan refused picture 0 with class"),
         (["sample", "--model=faces", "--label=1", "--output=X.png"], "faces knows no classes: leave --label out"),
+        (["interpolate", "--model=faces", "--label=1,2", "--output=X.png"], "faces knows no classes: leave --label"),
+        (["interpolate", "--model=gan", "--label=1,12", "--output=X.png"], "gan refused picture 32 with class 12"),
         (["reconstruct", "--model=vae", "/nowhere.png", "--output=X.png"], "/nowhere.png cannot be read as a picture"),
-        (["reconstruct", "--model=gan", "/nowhere.png", "--output=X.png"], "gan has no 'reconstruct': only a VAE"),
+        (
+            ["reconstruct", "--model=gan", "/nowhere.png", "--output=X.png"],
+            "gan has no 'reconstruct', which needs a model with an",
+        ),
         (["sample", "--model=gan", "--output=/proc/nowhere/a.png"], "expected a place that can be written to"),
         (["status", "--model=gan", "--version=1", "--version_label=a"], "expected one of them"),
         (["status", "--model=gan", "--url=localhost:8501"], "expected http://HOST:PORT for REST or grpc://HOST:PORT"),

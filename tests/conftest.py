@@ -1,10 +1,13 @@
 """Two logical CPUs for every test, so that replicas can be tested on any machine; small helpers."""
 
+import fcntl
 import importlib
 import os
 import signal
 import sys
+import tarfile
 import types
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -97,7 +100,9 @@ def make_model():
             conditional=num_classes > 0,
         )
         keras.config.set_dtype_policy(settings.precision)
+        keras.utils.set_random_seed(seed)  # the same first values in every process
         model = build.make_objective(settings, num_classes)
+        tf.random.set_seed(None)
         draw = np.random.default_rng(seed)
         for average, network in model.averages:
             scale = (
@@ -130,17 +135,43 @@ def publish_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def gan(make_model, publish_model):
-    """A published GAN with ten classes, spectral norm and 8 x 7 images seen: (folder of the version, settings, model)."""
-    made = make_model("gan", 10, spectral_norm=True)
-    return publish_model("gan", *made), *made
+def publish_once(tmp_path_factory, publish_model):
+    """A function: as `publish_model`, once for all processes that the tests are spread over."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def publish(name, settings, model):
+        place = folder / "published_once" / name / "1"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with (place.parent.parent / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return place if place.exists() else publish_model(name, settings, model, parent=place.parent.parent)
+
+    return publish
 
 
 @pytest.fixture(scope="session")
-def vae(make_model, publish_model):
+def gan(make_model, publish_once):
+    """A published GAN with ten classes, spectral norm and 8 x 7 images seen: (folder of the version, settings, model)."""
+    made = make_model("gan", 10, spectral_norm=True)
+    return publish_once("gan", *made), *made
+
+
+@pytest.fixture(scope="session")
+def vae(make_model, publish_once):
     """A published VAE without labels: (folder of the version, settings, model)."""
     made = make_model("vae")
-    return publish_model("vae", *made), *made
+    return publish_once("vae", *made), *made
+
+
+@pytest.fixture(scope="session")
+def format_0(tmp_path_factory):
+    """The unpacked `stored_runs/format_0.tar.xz` (see stored_runs_test.py)."""
+    folder = tmp_path_factory.mktemp("format_0")
+    with tarfile.open(Path(__file__).parent / "stored_runs" / "format_0.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 @pytest.fixture

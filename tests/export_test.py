@@ -1,5 +1,6 @@
 """Published versions: what they answer in a session, as TF Serving runs them, and how they come and go."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tfvae.command import UserError
-from tfvae.publishing import publish, published, signatures, verification, versions
+from tfvae.publishing import publish, signatures, verification, versions, writing
 from tfvae.training import run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +96,19 @@ def test_the_signatures_are_the_agreed_ones(gan_server, vae_server):
     }
 
 
+@pytest.mark.parametrize("name", ["gan", "vae"])
+def test_a_version_of_an_older_tfvae_is_served_with_the_same_signatures(name, format_0, gan_server, vae_server):
+    server = Server(format_0 / "published" / name / "1")
+    new = interface({"gan": gan_server, "vae": vae_server}[name])
+    # But for the label, which depends on the data.
+    names = {s: (set(inputs) - {"label"}, outputs) for s, (inputs, outputs) in interface(server).items()}
+    assert names == {s: (set(inputs) - {"label"}, outputs) for s, (inputs, outputs) in new.items()}
+    inputs = {"seed": np.int64([1, 2]), "truncation": np.float32([1, 1])}
+    if "label" in interface(server)["sample"][0]:
+        inputs["label"] = np.int32([0, 1])
+    assert decoded(server.call("sample", **inputs)["image_bytes"]).shape == (2, 32, 32, 3)
+
+
 def test_a_seed_gives_the_same_bytes_alone_in_any_batch_and_at_any_place_of_it(gan_server):
     seeds = np.arange(33) * 1_000_003
     labels, truncations = seeds % 10, 0.5 + seeds % 3
@@ -106,11 +120,6 @@ def test_a_seed_gives_the_same_bytes_alone_in_any_batch_and_at_any_place_of_it(g
             assert gan_server.sample(seeds[rows], labels[rows], truncations[rows]) == alone[rows]
     assert gan_server.sample(seeds[::-1], labels[::-1], truncations[::-1]) == alone[::-1]
     assert gan_server.sample([]) == []
-
-
-def test_another_export_of_the_same_weights_gives_the_same_bytes(gan, gan_server, publish_model, tmp_path):
-    again = Server(publish_model("gan", *gan[1:], parent=tmp_path))
-    assert again.sample(range(5)) == gan_server.sample(range(5))
 
 
 def test_pictures_are_those_of_the_averaged_weights_in_memory(gan, gan_server, vae, vae_server):
@@ -183,7 +192,10 @@ def test_a_version_says_what_it_is_and_warms_a_server_up_at_every_batch_size(vae
         "resolution": 32,
         "latent_dim": 16,
     }
+    assert facts["title"] == "VAE" and facts["network_titles"] == ["decoder", "encoder"]
     assert facts["images_seen"] == 56 and facts["checkpoint"] == "ckpt-56" and facts["num_classes"] == 0
+    assert facts["weights"] == "moving average, batch-norm statistics measured anew" and facts["ema"] is True
+    assert facts["encoder_weights"] == "moving average"
     assert facts["signatures"] == ["sample", "decode", "encode", "reconstruct"] and facts["scores"] is None
     assert facts["flags"]["base_channels"] == 4 and facts["versions"]["tensorflow"] == tf.__version__
 
@@ -199,6 +211,19 @@ def test_a_version_says_what_it_is_and_warms_a_server_up_at_every_batch_size(vae
     ]
     names = ("serving_default", "sample", "decode", "encode", "reconstruct")
     assert sizes == [(name, {rows}) for name in names for rows in (1, 4, 8, 16, 32)]
+
+
+def test_a_version_says_that_its_encoder_is_the_last_one_where_the_checkpoint_has_no_average_of_it(vae, monkeypatch):
+    _, config, model = vae
+    monkeypatch.setattr(model, "encoder_average_restored", False)
+    facts = writing.facts("vae", config, {"class_names": []}, model, [])
+    assert facts["weights"].startswith("moving average") and facts["encoder_weights"] == "of the last step"
+
+
+def test_a_version_names_the_commit_that_wrote_it():
+    git = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+    expected = git.stdout.strip() if git.returncode == 0 else None  # an unpacked archive has none
+    assert str(writing.commit()).removesuffix("-dirty") == str(expected)
 
 
 def test_a_network_in_bfloat16_answers_in_the_same_types_and_bytes_in_any_batch(make_model, publish_model):
@@ -230,6 +255,7 @@ def test_a_version_without_its_variables_is_refused(vae, damaged, file):
 
 
 def test_a_version_with_other_weights_is_refused(damaged, make_model):
+    (damaged / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"")  # they are not what is tested
     with pytest.raises(UserError, match="nothing was published, .* differs by .*, expected 1 or less"):
         verify(damaged, *make_model("vae", seed=1))
 
@@ -242,8 +268,8 @@ def test_a_version_whose_warm_up_request_fails_is_refused(vae, damaged):
     record.predict_log.request.inputs["seed"].CopyFrom(tf.make_tensor_proto([1], tf.int64))
     with tf.io.TFRecordWriter(str(damaged / "assets.extra" / "tf_serving_warmup_requests")) as writer:
         writer.write(record.SerializeToString())
-    with pytest.raises(UserError, match="nothing was published"):
-        verify(damaged, *vae[1:])
+    with pytest.raises(UserError, match="nothing was published, .*truncation"):
+        verification.verify(damaged, *vae[1:], {})
 
 
 def test_a_model_whose_weights_are_no_numbers_is_refused_and_leaves_nothing(make_model, tmp_path):
@@ -328,8 +354,8 @@ def test_only_the_newest_versions_and_this_one_are_kept(tmp_path):
 def test_a_version_being_deleted_is_never_seen_in_part(tmp_path, monkeypatch):
     make_version(tmp_path, 1)
     seen = []
-    monkeypatch.setattr(shutil, "rmtree", lambda path: seen.append((path.name, sorted(published.versions(tmp_path)))))
-    versions.delete(tmp_path / "1", 1)
+    monkeypatch.setattr(shutil, "rmtree", lambda path: seen.append((path.name, sorted(versions.numbered(tmp_path)))))
+    versions.delete(tmp_path / "1")
     assert seen == [(f".tmp-1-{os.getpid()}", [])]
 
 
@@ -343,19 +369,53 @@ def test_what_dead_exports_left_is_removed_and_what_living_ones_write_stays(tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([f".tmp-1-{os.getppid()}", ".tmp-x", "notes"])
 
 
+class Killed(BaseException):
+    pass
+
+
+def test_an_export_killed_at_any_step_leaves_no_version_that_is_not_whole(gan, tmp_path, monkeypatch):
+    place, _, model = gan
+    steps = 0
+
+    def step():
+        nonlocal steps
+        steps -= 1
+        if steps < 0:
+            raise Killed
+
+    def write(folder, about, functions):
+        for path in sorted(place.rglob("*")):
+            step()
+            copy = folder / path.relative_to(place)
+            copy.mkdir(parents=True) if path.is_dir() else copy.write_bytes(path.read_bytes())
+
+    synchronize = versions.synchronize
+    monkeypatch.setattr(writing, "write", write)
+    monkeypatch.setattr(verification, "verify", lambda *_: step())
+    monkeypatch.setattr(versions, "synchronize", lambda path: (step(), synchronize(path)))
+    monkeypatch.setattr(signatures, "of_model", lambda *_: {})
+    monkeypatch.setattr(writing, "facts", lambda *_: {})
+    monkeypatch.setattr(publish, "check_weights", lambda _: None)
+    monkeypatch.setattr(publish.shutil, "rmtree", lambda *_, **__: None)  # whoever is killed removes nothing
+    content = {path.relative_to(place): path.is_dir() or path.read_bytes() for path in place.rglob("*")}
+    for number in range(100):
+        target, steps = tmp_path / str(number) / "gan" / "1", number
+        try:
+            publish.publish(target, None, None, model)
+            ended = True
+        except Killed:
+            ended = False
+        for version in versions.numbered(target.parent).values():
+            assert {
+                path.relative_to(version): path.is_dir() or path.read_bytes() for path in version.rglob("*")
+            } == content
+        if ended:
+            break
+    # A step for each file and folder written, the verification, each synchronised file and folder, and the model's folder.
+    assert ended and number == 2 * len(content) + 3 and list(versions.numbered(target.parent)) == [1]
+
+
 # The command.
-
-
-def export(*arguments, **kwargs):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tfvae.export", *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
 
 
 @pytest.fixture
@@ -370,41 +430,108 @@ def run_folder(gan, tmp_path):
     return directory.path
 
 
-def test_exports_killed_at_any_moment_leave_no_version_that_is_not_whole(run_folder, gan_server, tmp_path):
-    folder = tmp_path / "killed" / "gan"
-    delays = np.random.default_rng().uniform(0, 4, 3)  # seconds after its first file; an export takes about three more
-    processes = [
-        export(f"--model_dir={run_folder}", f"--export_dir={folder}", f"--version={number}") for number in (1, 2, 3)
-    ]
-    moments = [None] * 3
-    while any(process.poll() is None for process in processes):
-        for i, process in enumerate(processes):
-            if moments[i] is None and list(folder.glob(f".tmp-{i + 1}-*")):
-                moments[i] = time.monotonic() + delays[i]
-            if moments[i] is not None and time.monotonic() >= moments[i]:
-                process.kill()
-        time.sleep(0.01)
-    outputs = [process.communicate() for process in processes]
-    assert all(process.returncode in (0, -9) for process in processes), outputs
-    expected = gan_server.sample(range(4))
-    for version in published.versions(folder).values():
-        assert Server(version).sample(range(4)) == expected, (version, delays)
+SOURCE = {
+    "images_seen": 56,
+    "checkpoint": "newest",
+    "weights": "moving average, batch-norm statistics measured anew",
+}
 
-    process = export(f"--model_dir={run_folder}", f"--export_dir={folder}", "--version=4", "--keep_versions=1")
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert f"{folder}/4  (sample, decode; 56 images seen)" in output
+
+def test_a_killed_export_leaves_no_version_and_the_next_one_publishes_the_same_bytes(
+    run_folder, gan_server, run_command, tmp_path
+):
+    folder = tmp_path / "killed" / "gan"
+    arguments = [f"--model_dir={run_folder}", f"--export_dir={folder}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfvae.export", *arguments, "--version=1"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while process.poll() is None and not list(folder.glob(".tmp-1-*")):
+        time.sleep(0.01)
+    time.sleep(np.random.default_rng().uniform(0, 3))  # seconds; it takes about three more
+    process.kill()
+    output, _ = process.communicate()
+    assert process.returncode in (0, -9), output
+    expected = gan_server.sample(range(5))
+    for version in versions.numbered(folder).values():
+        assert Server(version).sample(range(5)) == expected
+
+    (run_folder / "scores.json").write_text(json.dumps({"source": SOURCE, "scores": {"precision": {"mean": 0.5}}}))
+    output = run_command("export", *arguments, "--version=4", "--keep_versions=1")
+    assert f"{folder}/4  (sample, decode; 56 images seen)" in output and "Without scores" not in output
     assert f"python -m tfvae.serve --model_base_path={folder}" in output
     assert [path.name for path in folder.iterdir()] == ["4"]
-    assert Server(folder / "4").sample(range(4)) == expected
+    assert Server(folder / "4").sample(range(5)) == expected
     facts = json.loads((folder / "4" / "assets.extra" / "tfvae.json").read_text())
     assert facts["class_names"] == [f"class {i}" for i in range(10)]
+    assert facts["scores"]["scores"] == {"precision": {"mean": 0.5}}
 
 
-def test_bad_input_ends_with_one_clear_line_and_no_traceback(tmp_path):
-    process = export("--model_dir=/nowhere", f"--export_dir={tmp_path / 'gan'}")
-    output, errors = process.communicate()
-    assert process.returncode == 1
-    assert "error: /nowhere holds no model" in errors
-    assert "Traceback" not in output + errors
+def test_scores_of_another_model_are_not_published_and_that_is_said(run_folder, run_command, monkeypatch, tmp_path):
+    monkeypatch.setattr(verification, "verify", lambda *_: None)
+    (run_folder / "scores.json").write_text(json.dumps({"source": SOURCE | {"images_seen": 40}, "scores": {}}))
+    output = run_command("export", f"--model_dir={run_folder}", f"--export_dir={tmp_path / 'gan'}")
+    assert (
+        f"Without scores: {run_folder}/scores.json does not say that it is of this model (images_seen: 40, expected 56). "
+        "python -m tfvae.evaluate scores it.\n"
+    ) in output
+    assert json.loads((tmp_path / "gan" / "1" / "assets.extra" / "tfvae.json").read_text())["scores"] is None
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (SOURCE, None),
+        (SOURCE | {"images_seen": 48}, "images_seen: 48, expected 56"),
+        (SOURCE | {"checkpoint": "best"}, "checkpoint: best, expected newest"),
+        (SOURCE | {"weights": "of the last step"}, "weights: of the last step, expected moving average"),
+        ({"images_seen": 56}, "checkpoint: not said, expected newest; weights: not said, expected"),
+        ({"images": "pictures/"}, "images_seen: not said, expected 56"),
+        ("pictures", "it cannot be read as the scores of a model"),
+        (None, "it cannot be read as the scores of a model"),
+    ],
+)
+def test_scores_are_published_only_where_they_say_that_they_are_of_this_checkpoint(source, line, gan, tmp_path):
+    config, model = dataclasses.replace(gan[1], model_dir=str(tmp_path)), gan[2]
+    (tmp_path / "scores.json").write_text("{" if source is None else json.dumps({"source": source}))
+    scores, why = writing.scores_of(config, model)
+    if line is None:
+        assert scores == {"source": source} and why is None
+    else:
+        assert scores is None and line in why and "\n" not in why
+
+
+def test_scores_that_do_not_say_which_encoder_they_are_of_are_not_published(vae, tmp_path):
+    config, model = dataclasses.replace(vae[1], model_dir=str(tmp_path)), vae[2]
+    assert writing.scores_of(config, model) == (None, None)
+    for encoder, right in ((None, False), ("of the last step", False), ("moving average", True)):
+        source = SOURCE | ({} if encoder is None else {"encoder_weights": encoder})
+        (tmp_path / "scores.json").write_text(json.dumps({"source": source}))
+        assert (writing.scores_of(config, model)[1] is None) == right
+
+
+def test_bad_input_is_named_and_leaves_nothing(run_command, tmp_path):
+    with pytest.raises(UserError, match="^/nowhere holds no model"):
+        run_command("export", "--model_dir=/nowhere", f"--export_dir={tmp_path / 'gan'}")
+    with pytest.raises(UserError, match="^--export_dir is missing: expected a folder, such as published/cifar10_vae"):
+        run_command("export", "--model_dir=/nowhere")
     assert not (tmp_path / "gan").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "line"),
+    [
+        ("export", ["--help"], "--keep_versions"),
+        ("export", ["--model_dir=X"], "error: --export_dir is missing"),
+        ("sample", ["--help"], "--saved_model"),
+        ("sample", ["--model_dir=X", "--sheets=all"], "error: --sheets=all: expected some of grid, classes"),
+    ],
+)
+def test_help_and_wrong_flags_are_answered_before_tensorflow_loads(module, arguments, line):
+    command = [sys.executable, "-X", "importtime", "-m", f"tfvae.{module}", *arguments]
+    result = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert line in result.stdout + result.stderr and "Traceback" not in result.stderr
+    assert "tfvae.command" in result.stderr and "tensorflow" not in result.stderr

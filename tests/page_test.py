@@ -222,6 +222,7 @@ def test_classes_without_names_are_numbers_and_an_unknown_one_is_said(page, endp
     page.open("left=other&right=lfw_gan&class=2").drawn()
     assert page.find("#class-number").is_displayed() and not page.find("#class").is_displayed()
     assert samples(endpoint, "other")[0]["label"] == [2] * 16
+    assert page.texts("#grids .tag") == ["", "GAN"]  # a model that models.json does not list has no title
     page.set("class-number", 3)
     page.until(lambda: page.texts("#grid-left .problem") == ["other cannot draw class 3: it has no such class."])
     page.set("class-number", 1)
@@ -301,7 +302,7 @@ def test_a_file_that_is_no_picture_and_a_pair_without_a_vae_are_said(page, tmp_p
         )
     )
     page.open("left=lfw_gan&right=cifar10_gan").drawn()
-    assert page.texts("#own .problem") == ["Neither model can do this: choose a VAE above."]
+    assert page.texts("#own .problem") == ["Neither model can do this: choose one with an encoder, such as a VAE."]
     assert not page.find("#file").is_displayed()
 
 

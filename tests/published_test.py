@@ -1,10 +1,7 @@
-"""A published version as functions of arrays, and the sheets that are drawn from one."""
+"""A published version as a drawing model, and the sheets that are drawn from one."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +12,6 @@ from PIL import Image
 from tfvae.command import UserError
 from tfvae.publishing import published
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def pixels(network, latent, label=None):
     """The network's own pictures, by NumPy's rounding: float [N, R, R, 3]."""
@@ -26,12 +21,12 @@ def pixels(network, latent, label=None):
 
 def test_a_loaded_version_knows_what_it_is(gan, vae):
     model = published.load(gan[0])
-    assert (model.objective, model.resolution, model.latent_dim, model.num_classes) == ("gan", 32, 16, 10)
-    assert model.class_names == tuple(f"class {i}" for i in range(10))
-    assert model.encode is None
-    assert model.facts["images_seen"] == 56
+    assert (model.path, model.resolution, model.latent_dim, model.num_classes) == (gan[0], 32, 16, 10)
+    assert model.encode is None and model.images_seen == 56 and model.flags["spectral_norm"]
+    weights = "moving average, batch-norm statistics measured anew"
+    assert model.facts == {"saved_model": "gan", "flags": model.flags, "images_seen": 56, "weights": weights}
     model = published.load(vae[0])
-    assert (model.objective, model.num_classes, model.class_names) == ("vae", 0, ())
+    assert model.num_classes == 0 and model.facts["encoder_weights"] == "moving average"
 
 
 def test_any_number_of_pictures_is_drawn_as_by_the_model_in_memory(gan, vae):
@@ -74,28 +69,34 @@ def test_what_is_no_version_is_named_with_what_was_expected(gan, tmp_path):
         published.load(tmp_path / "gan")
 
 
-def sample(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "-m", "tfvae.sample", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
-def test_sheets_are_drawn_from_a_published_version(gan, tmp_path):
+def test_sheets_are_drawn_from_a_published_version(gan, run_command, tmp_path):
     folder = Path(shutil.copytree(gan[0], tmp_path / "gan" / "3")).parent
-    result = sample(f"--saved_model={folder}", "--rows=2", "--columns=3")
-    assert result.returncode == 0, result.stderr
+    output = run_command("sample", f"--saved_model={folder}", "--rows=2", "--columns=3")
     sheets = {path.stem: np.asarray(Image.open(path)).astype(int) for path in (folder / "sheets" / "3").iterdir()}
     assert sheets.keys() == {"grid", "classes", "interpolations", "truncation"}
+    assert all(f"{folder}/sheets/3/{name}.png  (" in output for name in sheets)
     # The first picture of each class: its latent is a row of TensorFlow's own stateless normal of the seed.
     latent = tf.random.stateless_normal([30, 16], [0, 0], alg="philox").numpy()
     label = np.repeat(np.arange(10), 3).astype(np.int32)
     expected = pixels(gan[2].ema_generator, latent, label)
     for row in range(10):
         assert np.abs(sheets["classes"][34 * row : 34 * row + 32, :32] - expected[3 * row]).max() <= 1
+    with pytest.raises(UserError, match="grid.png exists: give another --output_dir, or --overwrite to replace it"):
+        run_command("sample", f"--saved_model={folder}")
 
 
-def test_a_run_and_a_published_version_at_once_are_refused_with_one_line():
-    result = sample("--saved_model=A", "--model_dir=B")
-    assert result.returncode == 1
-    assert "--model_dir and --saved_model: both are given. Expected one of them" in result.stderr
-    assert "Traceback" not in result.stderr
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--saved_model=A", "--model_dir=B"], "--model_dir and --saved_model: both are given. Expected one of them"),
+        ([], "--model_dir and --saved_model: both are missing. Expected one of them"),
+        (["--saved_model=A", "--noema"], "--noema: a published model has the moving average alone"),
+        (["--saved_model=A", "--sheets=grid,all"], "--sheets=all: expected some of grid, classes"),
+        (["--saved_model=A"], "A is not a folder: expected a published version"),
+        (["--saved_model=GAN", "--sheets=reconstructions"], "cannot draw it (classes need labels, reconstructions an"),
+    ],
+)
+def test_what_sample_cannot_do_is_one_line(arguments, line, gan, run_command):
+    with pytest.raises(UserError) as error:
+        run_command("sample", *[argument.replace("GAN", str(gan[0])) for argument in arguments])
+    assert line in str(error.value) and "\n" not in str(error.value)

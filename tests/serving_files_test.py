@@ -11,6 +11,7 @@ import pytest
 from fake_endpoint import FakeEndpoint, FakeModel
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
+from tfvae.data import shapes
 from tfvae.publishing import writing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,7 +174,10 @@ def test_the_names_are_the_same_everywhere(models, compose, container):
         assert command[:2] == ["bash", "/config/ready.sh"] and set(command[2:]) == set(models)
     listed = json.loads((SERVING / "page/models.json").read_text())
     assert set(models) <= set(listed) and list(listed)[:2] == list(models)  # the page opens with these two
-    assert all(listed[name] == listed["cifar10_gan"] and len(listed[name]) == 10 for name in models)
+    assert all(set(entry) == {"title", "class_names"} and entry["title"] for entry in listed.values())
+    names = [listed[name]["class_names"] for name in models]
+    assert names[0] == names[1] and len(names[0]) == 10
+    assert all(listed[f"shapes_{kind}"]["class_names"] == list(shapes.SHAPE_NAMES) for kind in ("gan", "vae"))
 
 
 def test_the_kubernetes_objects_belong_together(kubernetes, container, yaml):

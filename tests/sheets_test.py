@@ -1,48 +1,56 @@
 """Latents and sheets: fixed by a seed, on the sphere, truncated as a redrawn normal would be."""
 
 import numpy as np
+import pytest
+import tensorflow as tf
 
-from tfvae.drawing import sheets
+from tfvae.command import UserError
+from tfvae.drawing import model as drawing
+from tfvae.drawing import prior, sheets
 
 
-def fake_generator(latent, label=None):
-    """Pictures of one colour: red tells the label, green the latent's first entry."""
-    picture = np.zeros((len(latent), 4, 4, 3), np.uint8)
-    picture[..., 0] = 0 if label is None else label[:, None, None]
-    picture[..., 1] = np.clip(latent[:, 0] * 50 + 128, 0, 255).astype(np.uint8)[:, None, None]
-    return picture
+def fake_model(latent_dim=5, num_classes=0, encode=None):
+    """Draws pictures of one colour: red is the label, green tells the latent's first entry."""
+
+    def generate(latent, label=None):
+        picture = np.zeros((len(latent), 4, 4, 3), np.uint8)
+        picture[..., 0] = 0 if label is None else label[:, None, None]
+        picture[..., 1] = np.clip(latent[:, 0] * 50 + 128, 0, 255).astype(np.uint8)[:, None, None]
+        return picture
+
+    return drawing.Model(None, {"resolution": 4, "latent_dim": latent_dim}, num_classes, generate, encode, 0, {})
 
 
 def test_latents_do_not_depend_on_how_many_are_drawn():
-    np.testing.assert_array_equal(sheets.latents(3, 10, seed=4), sheets.latents(8, 10, seed=4)[:3])
-    assert not np.array_equal(sheets.latents(3, 10, seed=4), sheets.latents(3, 10, seed=5))
+    np.testing.assert_array_equal(prior.latents(3, 10, seed=4), prior.latents(8, 10, seed=4)[:3])
+    assert not np.array_equal(prior.latents(3, 10, seed=4), prior.latents(3, 10, seed=5))
 
 
 def test_interpolation_keeps_both_ends_and_turns_at_even_angles():
     start, end = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]], np.float32)
-    path = sheets.interpolate(start, end, 4)[0]
+    path = prior.interpolate(start, end, 4)[0]
     angles = np.radians([0, 30, 60, 90])
     np.testing.assert_allclose(path, np.stack([np.cos(angles), np.sin(angles)], 1), atol=1e-6)
 
 
 def test_interpolation_between_equal_latents_stays_there():
     latent = np.array([[0.3, -2.0, 1.0]], np.float32)
-    np.testing.assert_allclose(sheets.interpolate(latent, latent, 3)[0], np.repeat(latent, 3, 0), atol=1e-6)
+    np.testing.assert_allclose(prior.interpolate(latent, latent, 3)[0], np.repeat(latent, 3, 0), atol=1e-6)
 
 
 def test_truncated_latents_have_the_truncated_normal_s_spread_and_keep_their_order():
-    latent = sheets.latents(400, 500)
-    drawn = sheets.truncated(latent, 1.0)
+    latent = prior.latents(400, 500)
+    drawn = prior.truncated(latent, 1.0)
     assert np.abs(drawn).max() <= 1.0
     # The variance of a standard normal cut at +-1: 1 - 2 phi(1) / (2 Phi(1) - 1).
     density, mass = np.exp(-0.5) / np.sqrt(2 * np.pi), 0.6826894921370859
     assert abs(drawn.var() - (1 - 2 * density / mass)) < 2e-3
     assert np.all(np.sign(drawn) == np.sign(latent))
-    np.testing.assert_allclose(sheets.truncated(latent, 8.0), latent, atol=1e-4)
+    np.testing.assert_allclose(prior.truncated(latent, 8.0), latent, atol=1e-4)
 
 
 def test_class_rows_hold_one_class_a_row():
-    picture = sheets.class_rows(fake_generator, 5, num_classes=3, columns=2)
+    picture = sheets.class_rows(fake_model(num_classes=3), columns=2)
     size = 4 + 2  # a picture and its gap
     assert picture.shape == (3 * size - 2, 2 * size - 2, 3)
     assert [picture[size * row, 0, 0] for row in range(3)] == [0, 1, 2]
@@ -50,17 +58,44 @@ def test_class_rows_hold_one_class_a_row():
 
 
 def test_truncation_sweep_ends_with_the_untouched_latent():
-    picture = sheets.truncation_sweep(fake_generator, 5, 0, truncations=(0.1, 1.0), rows=2)
-    expected = fake_generator(sheets.latents(2, 5))
+    model = fake_model()
+    picture = sheets.truncation_sweep(model, truncations=(0.1, 1.0), rows=2)
+    expected = model.generate(prior.latents(2, 5))
     size = 4 + 2
     assert [picture[size * row, 2 * size, 1] for row in range(2)] == [expected[row, 0, 0, 1] for row in range(2)]
     assert all(abs(int(picture[size * row, 0, 1]) - 128) <= 5 for row in range(2))
 
 
-def test_reconstructions_stand_below_their_images():
+def test_reconstructions_are_below_their_images():
     real = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((4, 4, 4, 3), np.uint8)
     encode = lambda image: (np.full((len(image), 5), 1.0, np.float32), None)  # noqa: E731
-    picture = sheets.reconstructions(fake_generator, encode, real, columns=2)
+    picture = sheets.reconstructions(fake_model(encode=encode), real, columns=2)
     size = 4 + 2
     assert [picture[size * row, 0, 0] for row in range(4)] == [0, 0, 2, 0]
     assert [picture[size * row, 0, 1] for row in range(4)] == [0, 178, 2, 178]
+
+
+def test_a_model_draws_and_encodes_any_number_of_rows_with_its_averages_or_its_last_weights(vae):
+    _, config, objective = vae
+    latent = prior.latents(7, 16, seed=1)
+    image = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
+    for ema, generator, encoder in (
+        (True, objective.ema_generator, objective.ema_discriminator),
+        (False, objective.generator, objective.discriminator),
+    ):
+        model = drawing.of_objective(objective, None, vars(config), {}, ema=ema, replica_batch=3)
+        expected = np.clip(np.round((generator(latent).numpy() + 1) * 127.5), 0, 255)
+        assert np.abs(model.generate(latent) - expected).max() <= 1
+        # One shape: a row's picture does not depend, not even by a bit, on the rows beside it.
+        np.testing.assert_array_equal(model.generate(latent[4:5]), model.generate(latent)[4:5])
+        mean, log_variance = model.encode(image)
+        output = encoder(image / np.float32(127.5) - 1).numpy()
+        np.testing.assert_allclose(np.concatenate([mean, log_variance], 1), output, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(model.encode(image[6:])[0], mean[6:])
+
+
+def test_a_sheet_is_not_drawn_from_a_network_that_draws_nan():
+    network = lambda latent: tf.where(latent[:, :1, None, None] > 9, 0.5, np.nan) * tf.ones([1, 4, 4, 3])  # noqa: E731
+    model = drawing.Model(None, {"latent_dim": 5}, 0, drawing.drawer(network), None, 0, {})
+    with pytest.raises(UserError, match="drew NaN or infinity in 4 of 4 images"):
+        sheets.grid(model, rows=2, columns=2)

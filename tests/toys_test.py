@@ -144,7 +144,7 @@ def test_one_record_each_goes_through_train_sample_evaluate_export_and_a_study_s
     assert found["reconstruction"]["scores"]["squared_error"] > 0
 
     run_command("export", f"--model_dir={model_dir}", f"--export_dir={tmp_path / 'published' / 'stripes'}")
-    version = published.load_published(tmp_path / "published" / "stripes")
+    version = published.load(tmp_path / "published" / "stripes")
     again = run.load_run(model_dir)
     latent, label = np.zeros([3, 8], np.float32), np.int32([0, 1, 0])
     assert np.abs(version.generate(latent, label).astype(int) - again.generate(latent, label)).max() <= 1

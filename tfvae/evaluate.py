@@ -177,7 +177,7 @@ def load_model():
     """The `Model` that the flags name, or None where they name images. Raises: UserError."""
     if MODEL_DIR.value:
         return run.load_run(MODEL_DIR.value, EMA.value, BEST.value, BATCH_SIZE.value)
-    return published.load_published(SAVED_MODEL.value) if SAVED_MODEL.value else None
+    return published.load(SAVED_MODEL.value) if SAVED_MODEL.value else None
 
 
 def make_source(model, prior, split, reference_labels, load):

@@ -8,8 +8,6 @@ A version is verified before a server can see it, and one that exists is never t
 from absl import flags
 
 from tfvae import command
-from tfvae.publishing import publish, published, versions
-from tfvae.training import run
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
 EXPORT_DIR = flags.DEFINE_string(
@@ -23,17 +21,31 @@ KEEP_VERSIONS = flags.DEFINE_integer(
 )
 
 
+def check_flags():
+    """Raises: ValueError: a flag is missing."""
+    for flag, example in ((MODEL_DIR, "runs/cifar10_vae"), (EXPORT_DIR, "published/cifar10_vae")):
+        if not flag.value:
+            raise ValueError(f"--{flag.name} is missing: expected a folder, such as {example}.")
+
+
+command.start(__name__, check_flags)
+
+from tfvae.publishing import publish, versions, writing
+from tfvae.training import run
+
+
 def main(argv):
     with command.user_errors():
-        for flag, example in ((MODEL_DIR, "runs/cifar10_vae"), (EXPORT_DIR, "published/cifar10_vae")):
-            if not flag.value:
-                raise ValueError(f"--{flag.name} is missing: expected a folder, such as {example}.")
+        check_flags()
         place, version = publish.find_place(EXPORT_DIR.value, VERSION.value)
-        settings, data, model = run.load(MODEL_DIR.value)
+        config, data, model = run.load(MODEL_DIR.value)
+    scores, without_scores = writing.scores_of(config, model)
     print(f"Writing and verifying version {version} of {place.parent.name}", flush=True)
-    about = publish.publish(place, settings, data, model)
+    about = publish.publish(place, config, data, model, scores)
     print(f"{place}  ({', '.join(about['signatures'])}; {about['images_seen']:,} images seen)", flush=True)
-    newest = max(published.versions(place.parent))
+    if without_scores:
+        print(without_scores)
+    newest = max(versions.numbered(place.parent))
     if newest > version:
         print(f"Version {newest} is newer: a server takes that one unless it is told otherwise.")
     if KEEP_VERSIONS.value:

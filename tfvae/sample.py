@@ -11,17 +11,13 @@ import pathlib
 from absl import flags
 
 from tfvae import command
-from tfvae.data import images, pipeline
-from tfvae.drawing import sheets
-from tfvae.publishing import published
-from tfvae.training import run
 
 KINDS = {
     "grid": "unselected samples",
-    "classes": "unselected samples, one row a class",
+    "classes": "unselected samples, one row per class",
     "interpolations": "from one latent to another",
     "truncation": "the same latents, from little to full variety",
-    "reconstructions": "held-out images (training images where the dataset has no others) above the VAE's reconstructions",
+    "reconstructions": "held-out images (training images where the dataset has no others) above their reconstructions",
 }
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
@@ -41,33 +37,44 @@ SHEETS = flags.DEFINE_list(
 EMA = flags.DEFINE_boolean("ema", True, "Draw with the moving average of the weights; --noema: with the last weights.")
 SEED = flags.DEFINE_integer("seed", 0, "Of latents and classes.", lower_bound=0)
 ROWS = flags.DEFINE_integer("rows", 8, "Rows of a sheet (classes: as many as there are, 20 at most).", lower_bound=1)
-COLUMNS = flags.DEFINE_integer("columns", 8, "Pictures a row.", lower_bound=1)
+COLUMNS = flags.DEFINE_integer("columns", 8, "Pictures per row.", lower_bound=1)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where reconstructions take real images. Default: as in training.")
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace sheets that are there.")
 
 
+def check_flags():
+    """Raises: ValueError: flags that do not fit together."""
+    if bool(MODEL_DIR.value) == bool(SAVED_MODEL.value):
+        what = "both are given" if MODEL_DIR.value else "both are missing"
+        raise ValueError(
+            f"--model_dir and --saved_model: {what}. Expected one of them: the folder of a trained model, such as "
+            "runs/shapes_gan, or of a published one."
+        )
+    unknown = [name for name in SHEETS.value if name not in KINDS]
+    if unknown:
+        raise ValueError(f"--sheets={','.join(unknown)}: expected some of {', '.join(KINDS)}.")
+    if SAVED_MODEL.value and not EMA.value:
+        raise ValueError("--noema: a published model has the moving average alone. Leave the flag out.")
+
+
+command.start(__name__, check_flags)
+
+from tfvae.data import images, pipeline
+from tfvae.drawing import sheets
+from tfvae.publishing import published
+from tfvae.training import run
+
+
 def main(argv):
     with command.user_errors():
-        if bool(MODEL_DIR.value) == bool(SAVED_MODEL.value):
-            what = "both are given" if MODEL_DIR.value else "both are missing"
-            raise ValueError(
-                f"--model_dir and --saved_model: {what}. Expected one of them: the folder of a trained model, such as "
-                "runs/shapes_gan, or of a published one."
-            )
-        unknown = [name for name in SHEETS.value if name not in KINDS]
-        if unknown:
-            raise ValueError(f"--sheets={','.join(unknown)}: expected some of {', '.join(KINDS)}.")
-        if SAVED_MODEL.value and not EMA.value:
-            raise ValueError("--noema: a published model has the moving average alone. Leave the flag out.")
-        model = (
-            run.load_run(MODEL_DIR.value, EMA.value) if MODEL_DIR.value else published.load_published(SAVED_MODEL.value)
-        )
+        check_flags()
+        model = run.load_run(MODEL_DIR.value, EMA.value) if MODEL_DIR.value else published.load(SAVED_MODEL.value)
         kinds = SHEETS.value or available(model)
         missing = [name for name in kinds if name not in available(model)]
         if missing:
             raise ValueError(
                 f"--sheets={','.join(missing)}: {MODEL_DIR.value or SAVED_MODEL.value} cannot draw it (classes need labels, "
-                f"reconstructions a VAE). Expected some of {', '.join(available(model))}."
+                f"reconstructions an encoder). Expected some of {', '.join(available(model))}."
             )
         default = model.path / "sheets" if MODEL_DIR.value else model.path.parent / "sheets" / model.path.name
         folder = pathlib.Path(OUTPUT_DIR.value or default)
@@ -89,7 +96,7 @@ def main(argv):
         about = KINDS[name]
         if name == "reconstructions":
             kind = "training" if split.split == "train" else "held-out"
-            about = f"{kind} images above the VAE's reconstructions"
+            about = f"{kind} images above their reconstructions"
         print(f"{file}  ({about})", flush=True)
 
 
@@ -102,18 +109,17 @@ def available(model):
 
 def draw(name, model, split):
     """One sheet of a `Model`, uint8 [H, W, 3]; `split`: real images for reconstructions."""
-    generate, size = model.generate, (model.latent_dim, model.num_classes)
     if name == "grid":
-        return sheets.grid(generate, *size, SEED.value, ROWS.value, COLUMNS.value)
+        return sheets.grid(model, SEED.value, ROWS.value, COLUMNS.value)
     if name == "classes":
-        return sheets.class_rows(generate, *size, SEED.value, COLUMNS.value)
+        return sheets.class_rows(model, SEED.value, COLUMNS.value)
     if name == "interpolations":
-        return sheets.interpolations(generate, *size, SEED.value, ROWS.value, COLUMNS.value)
+        return sheets.interpolations(model, SEED.value, ROWS.value, COLUMNS.value)
     if name == "truncation":
-        return sheets.truncation_sweep(generate, *size, seed=SEED.value, rows=ROWS.value)
+        return sheets.truncation_sweep(model, SEED.value, ROWS.value)
     batch = next(split.batches(max(1, ROWS.value // 2) * COLUMNS.value, SEED.value).as_numpy_iterator())
-    label = batch["label"] if size[1] else None
-    return sheets.reconstructions(generate, model.encode, batch["image"], label, COLUMNS.value)
+    label = batch["label"] if model.num_classes else None
+    return sheets.reconstructions(model, batch["image"], label, COLUMNS.value)
 
 
 if __name__ == "__main__":

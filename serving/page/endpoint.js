@@ -1,6 +1,6 @@
 // TF Serving's REST API, and nothing beyond it.
 
-// Rows a request: a server that batches refuses more than its max_batch_size (batching.txt).
+// Rows per request: a server that batches refuses more than its max_batch_size (batching.txt).
 const MOST_ROWS = 32;
 const PAUSES_SECONDS = [0.5, 1, 2, 4];
 const TIMEOUT_SECONDS = 60;
@@ -20,7 +20,8 @@ export class Endpoint {
     this.onBusy = onBusy;
   }
 
-  /** What a model can do: {name, version, hasLabels, latentDim, resolution, isVae}. resolution: the VAE's, else null. */
+  /** What a model can do: {name, version, hasLabels, latentDim, canReconstruct, resolution}. resolution: of the pictures that its
+      encoder takes, null without one. */
   async describe(name, signal) {
     const path = `/v1/models/${encodeURIComponent(name)}`;
     const [status, metadata] = await Promise.all([this.#call(path, null, signal), this.#call(`${path}/metadata`, null, signal)]);
@@ -35,8 +36,8 @@ export class Endpoint {
       version: Math.max(...versions),
       hasLabels: "label" in signatures.sample.inputs,
       latentDim: side(signatures.decode.inputs.z),
+      canReconstruct: "encode" in signatures && "reconstruct" in signatures,
       resolution: signatures.reconstruct ? side(signatures.reconstruct.inputs.image) : null,
-      isVae: "reconstruct" in signatures,
     };
   }
 

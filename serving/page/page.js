@@ -1,4 +1,4 @@
-// The page: controls in, pictures out. All state that matters stands in the address, so that a link shows the same again.
+// The page: controls in, pictures out. The address holds all that is chosen, so that a link shows the same again.
 
 import { Endpoint, Problem } from "./endpoint.js";
 import { latent, way } from "./latents.js";
@@ -11,7 +11,7 @@ const DEFAULTS = { endpoint: "http://localhost:8501", class: "0", truncation: "1
 
 const $ = (id) => document.getElementById(id);
 const models = { left: null, right: null }; // as Endpoint.describe gives them; null: not there
-let classNames = {}; // of models.json: {model: [name, …]}
+let listed = {}; // models.json: {model: {title, class_names}}
 let endpoint = null;
 let uploads = []; // [{name, bitmap}, …]
 
@@ -44,7 +44,7 @@ function oneClass() {
 
 function namesOfClasses() {
   const labelled = SIDES.map((side) => models[side]).find((model) => model?.hasLabels);
-  return (labelled && classNames[labelled.name]) || [];
+  return (labelled && listed[labelled.name]?.class_names) || [];
 }
 
 function nameOfClass(label) {
@@ -179,13 +179,15 @@ async function strip(model, start, end, heading, signal) {
   return { figure, show };
 }
 
-function objectiveTag(model) {
-  return element("span", { className: model.isVae ? "tag vae" : "tag", textContent: model.isVae ? "VAE" : "GAN" });
+/** What models.json calls the kind of a model; empty, and so hidden, for one that it does not list. */
+function titleTag(model) {
+  const className = model.canReconstruct ? "tag reconstructs" : "tag";
+  return element("span", { className, textContent: listed[model.name]?.title ?? "" });
 }
 
 function heading(model, text) {
   const label = model.hasLabels ? `, as ${nameOfClass(oneClass())}` : "";
-  return [objectiveTag(model), ` ${text}${label}`];
+  return [titleTag(model), ` ${text}${label}`];
 }
 
 async function drawWays() {
@@ -209,12 +211,12 @@ async function drawWays() {
 }
 
 async function drawOwn() {
-  const model = SIDES.map((side) => models[side]).find((known) => known?.isVae);
+  const model = SIDES.map((side) => models[side]).find((known) => known?.canReconstruct);
   const anyModel = SIDES.some((side) => models[side]);
   $("file").disabled = !model;
   $("drop").hidden = !model;
   if (!model && anyModel) {
-    const text = "Neither model can do this: choose a VAE above.";
+    const text = "Neither model can do this: choose one with an encoder, such as a VAE.";
     return void $("own").replaceChildren(element("p", { className: "problem", textContent: text }));
   }
   if (!model || !uploads.length) return void $("own").replaceChildren();
@@ -292,7 +294,7 @@ async function connect() {
         if (!wanted) throw new Problem("refused", "Type a model's name above.");
         const model = await endpoint.describe(wanted, control.signal);
         models[side] = model;
-        tag.replaceWith((columns[side].tag = objectiveTag(model)));
+        tag.replaceWith((columns[side].tag = titleTag(model)));
         name.textContent = model.name;
         problem.hidden = true;
       } catch (error) {
@@ -333,11 +335,11 @@ async function takeFiles(files) {
 
 async function start() {
   try {
-    classNames = await (await fetch("models.json", { cache: "no-cache" })).json();
+    listed = await (await fetch("models.json", { cache: "no-cache" })).json();
   } catch {
     // Without the list a reader types the models' names, and classes are numbers.
   }
-  const names = Object.keys(classNames);
+  const names = Object.keys(listed);
   $("models").replaceChildren(...names.map((name) => element("option", { value: name })));
   $("grids").replaceChildren(...SIDES.map((side) => columns[side].figure));
   SIDES.forEach((side) => resizes.observe(columns[side].grid));

@@ -23,7 +23,7 @@ export function pixelImage(rows, text) {
   return canvas;
 }
 
-/** Lays pictures out in rows, each pixel a whole number of the screen's. names: one a row, or null. */
+/** Lays pictures out in rows, each pixel a whole number of the screen's. names: one per row, or null. */
 export function layOut(grid, pictures, perRow, names = null) {
   const rowName = (i) => element("span", { className: "row-name", textContent: names[i / perRow] });
   grid.replaceChildren(...pictures.flatMap((picture, i) => (names && i % perRow === 0 ? [rowName(i), picture] : [picture])));

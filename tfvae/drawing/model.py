@@ -12,6 +12,8 @@ from tfvae.data import images
 from tfvae.data.replicas import over_replicas
 from tfvae.data.split import CHUNK, batches_of
 
+BATCH = 64  # pictures that a replica draws or encodes at once
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
@@ -22,7 +24,7 @@ class Model:
         flags: the values of its `Config`.
         num_classes: of its generator; 0: it takes no label.
         generate: (latent float32 [N, Z], label int32 [N] or None) -> uint8 [N, R, R, 3].
-        encode: uint8 [N, R, R, 3] -> (mean, log variance), float32 [N, Z] each; None for a GAN.
+        encode: uint8 [N, R, R, 3] -> (mean, log variance), float32 [N, Z] each; None where there is no encoder.
         images_seen: in its training.
         facts: plain dict that says what it is.
     """
@@ -44,6 +46,20 @@ class Model:
         return self.flags["latent_dim"]
 
 
+def of_objective(objective, path, flags, facts, ema=True, replica_batch=BATCH):
+    """The `Model` of an objective's networks, over the replicas of the strategy in whose scope it is called.
+
+    Args:
+        objective: an `Objective`. path, flags, facts: as `Model`'s.
+        ema: with the moving averages of the weights; else with the last weights, of both networks.
+        replica_batch: pictures that each replica draws or encodes at once.
+    """
+    network = objective.ema_generator if ema else objective.generator
+    encode = encoder(objective, ema, replica_batch) if objective.encode else None
+    generate = drawer(network, replica_batch)
+    return Model(path, flags, network.num_classes, generate, encode, objective.images_seen, facts)
+
+
 def codes(model, split, seed=0):
     """One draw from the posterior of each image of a split: (float32 [N, Z], labels int32 [N], zeros without classes)."""
     draw = np.random.default_rng(seed)
@@ -56,7 +72,7 @@ def codes(model, split, seed=0):
     return np.concatenate(latents), np.concatenate(labels)
 
 
-def drawer(network, replica_batch):
+def drawer(network, replica_batch=BATCH):
     """A generator network as a function of arrays: (latent float32 [N, Z], label int32 [N] or None) -> uint8 [N, R, R, 3].
 
     Over the replicas of the strategy in whose scope it is called.
@@ -82,3 +98,22 @@ def drawer(network, replica_batch):
         return drawn["image"]
 
     return generate
+
+
+def encoder(objective, ema=True, replica_batch=BATCH):
+    """An objective's encoder as a function of arrays: uint8 [N, R, R, 3] -> (mean, log variance), float32 [N, Z] each.
+
+    Over the replicas of the strategy in whose scope it is called. `ema`: its moving average, which belongs with the generator's.
+    """
+    network = objective.ema_discriminator if ema else objective.discriminator
+
+    @tf.function(reduce_retracing=True)
+    def encode(image):
+        mean, log_variance = objective.encode(images.to_model_range(image), encoder=network)
+        return {"mean": mean, "log_variance": log_variance}
+
+    def encode_all(image):
+        encoded = over_replicas(encode, replica_batch, image)
+        return encoded["mean"], encoded["log_variance"]
+
+    return encode_all

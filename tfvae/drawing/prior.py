@@ -1,5 +1,6 @@
-"""Where latents are drawn from: the standard normal, or a mixture fitted to a trained VAE's codes of its training images.
+"""Latents: where they are drawn from, how they are truncated, and the way from one to another.
 
+They are drawn from the standard normal, or from a mixture fitted to a trained VAE's codes of its training images.
 A VAE's decoder was trained on codes. Where these do not fill the normal, samples from the normal look worse than the decoder
 can draw: with the mixture (Ghosh et al., arXiv 1903.12436, section 4) a poor prior can be told from a poor decoder.
 """
@@ -7,10 +8,57 @@ can draw: with the mixture (Ghosh et al., arXiv 1903.12436, section 4) a poor pr
 import warnings
 
 import numpy as np
-
-from tfvae.drawing import sheets
+import tensorflow as tf
 
 COMPONENTS = 10  # as Ghosh et al.
+
+
+def latents(number, latent_dim, seed=0):
+    """Standard normal, float32 [number, latent_dim]: row i is the same whatever the number of rows."""
+    return tf.random.stateless_normal([number, latent_dim], [seed, 0], alg="philox").numpy()
+
+
+def interpolate(start, end, steps):
+    """Spherical interpolation between latents: two [N, Z] -> [N, steps, Z], both ends included.
+
+    Straight lines would pass through lengths that a normal of many dimensions hardly ever has (White, arXiv 1609.04468).
+    """
+    share = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None, :, None]
+    start, end = start[:, None], end[:, None]
+    norms = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(end, axis=-1, keepdims=True)
+    cosine = np.clip(np.sum(start * end, -1, keepdims=True) / np.maximum(norms, 1e-12), -1.0, 1.0)
+    angle = np.arccos(cosine)
+    sine = np.sin(angle)
+    straight = (1.0 - share) * start + share * end
+    with np.errstate(divide="ignore", invalid="ignore"):
+        curved = (np.sin((1.0 - share) * angle) * start + np.sin(share * angle) * end) / sine
+    return np.where(sine < 1e-6, straight, curved).astype(np.float32)
+
+
+def truncated_normal(uniform, truncation):
+    """Normal numbers as if redrawn until they are within +-truncation (BigGAN's truncation trick).
+
+    By the inverse of the normal's distribution function: with u uniform, ndtri(Phi(-t) + u (Phi(t) - Phi(-t))). So one u gives
+    one number for every truncation, and pictures at two truncations compare.
+
+    Args:
+        uniform: float64 tensor, more than 0 and less than 1. truncation: float32 tensor that broadcasts to it, more than 0; a
+            large one, infinity too, leaves plain normal numbers.
+
+    Returns:
+        float32 tensor of `uniform`'s shape.
+    """
+    # The same sum, without its cancellation for small t. From 10 on the limit is beyond what u can give; erf(infinity) is NaN.
+    limit = tf.minimum(tf.cast(truncation, tf.float64), 10.0)
+    share = 0.5 + (uniform - 0.5) * tf.math.erf(limit / np.sqrt(2.0))
+    # Into float32 first, so that rounding leaves no entry beyond the limit.
+    return tf.clip_by_value(tf.cast(tf.math.ndtri(share), tf.float32), -truncation, truncation)
+
+
+def truncated(latent, truncation):
+    """Latents, float32 [N, Z], as if redrawn until every entry is within +-truncation, entry by entry: the same shape."""
+    uniform = 0.5 * tf.math.erfc(-tf.constant(latent, tf.float64) / np.sqrt(2.0))
+    return truncated_normal(uniform, tf.constant(truncation, tf.float32)).numpy()
 
 
 class Normal:
@@ -26,7 +74,7 @@ class Normal:
 
     def draw(self, labels, seed):
         """Latents, float32 [N, Z], for labels int32 [N]; row i is the same whatever N is."""
-        return sheets.latents(len(labels), self.latent_dim, seed)
+        return latents(len(labels), self.latent_dim, seed)
 
 
 class Mixture:

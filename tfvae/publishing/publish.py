@@ -1,8 +1,4 @@
-"""A model's folder for TF Serving: versions are written, verified, put in their place and deleted.
-
-A server looks at every folder with a number for a name, at any moment. So a version is written and verified under another
-name and then renamed: it is whole or it is not there.
-"""
+"""Publishing a model for TF Serving: a version is written, verified and put in its place, or nothing is."""
 
 import os
 import re
@@ -12,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.command import UserError
-from tfvae.publishing import published, signatures, verification, versions, writing
+from tfvae.publishing import signatures, verification, versions, writing
 
-NAME = r"[A-Za-z][A-Za-z0-9_.-]*"  # a model's: it stands in URLs, and is not to be taken for a version
+NAME = r"[A-Za-z][A-Za-z0-9_.-]*"  # of a model: it is part of URLs, and must not look like a version's number
 
 
 def find_place(export_dir, version=None):
@@ -32,10 +28,10 @@ def find_place(export_dir, version=None):
     folder = Path(os.path.abspath(export_dir))
     if not re.fullmatch(NAME, folder.name):
         raise UserError(
-            f"--export_dir={export_dir}: its last part is the model's name and stands in URLs. Expected a letter, then letters, "
+            f"--export_dir={export_dir}: its last part is the model's name and a part of URLs. Expected a letter, then letters, "
             "digits, dots, - and _, such as published/cifar10_vae; the version's folder is made in it."
         )
-    there = published.versions(folder)
+    there = versions.numbered(folder)
     version = version or max(there, default=0) + 1
     if version in there:
         raise UserError(f"{there[version]} exists, and a version is never replaced: give another --version.")
@@ -43,11 +39,11 @@ def find_place(export_dir, version=None):
     return folder / str(version), version
 
 
-def publish(place, settings, data, model):
+def publish(place, config, data, model, scores=None):
     """Writes, verifies and publishes a version.
 
     Args:
-        place: of `find_place`. settings, data, model: as `run.load` gives them.
+        place: of `find_place`. config, data, model: as `run.load` gives them. scores: of `writing.scores_of`.
 
     Returns:
         The content of its tfvae.json.
@@ -57,14 +53,14 @@ def publish(place, settings, data, model):
             the model in memory does.
     """
     check_weights(model)
-    functions = signatures.of_model(settings, model)
-    about = writing.facts(place.parent.name, settings, data, model, list(functions))
-    unfinished = place.with_name(f".tmp-{place.name}-{os.getpid()}")
+    functions = signatures.of_model(config, model)
+    about = writing.facts(place.parent.name, config, data, model, list(functions), scores)
+    unfinished = versions.unfinished(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         versions.remove_unfinished(place.parent)
         writing.write(unfinished, about, functions)
-        verification.verify(unfinished, settings, model, functions)
+        verification.verify(unfinished, config, model, functions)
         versions.put_in_place(unfinished, place)
         return about
     except OSError as error:
@@ -77,15 +73,6 @@ def publish(place, settings, data, model):
 
 def check_weights(model):
     """Raises: UserError: a weight is not finite. Kernels differ in what they make of NaN, so pictures do not always tell."""
-    for weight in (*model.ema_generator.weights, *model.discriminator.weights):
+    for weight in model.weights:
         if not np.all(np.isfinite(weight.numpy())):
             raise UserError("the model's weights hold NaN or infinity: expected those of a run that did not diverge.")
-
-
-# Writing.
-
-
-# Verifying.
-
-
-# Putting in place, and deleting.

@@ -6,16 +6,16 @@ asserts), and no row may change another's result, not even by a bit.
 
 import dataclasses
 
-import numpy as np
 import tensorflow as tf
 
 from tfvae.data import images
+from tfvae.drawing import prior
 from tfvae.networks import layers
 from tfvae.training import build
 
 # Rows that a network sees at a time; the last chunk is filled up with zeros. Kernels round otherwise for another number
 # of rows: on a CPU, rows of a batch of 3 or 5 differed by 1e-6 from the same rows alone, which gave one PNG in 20 to 60
-# other bytes. One shape, one result. Milliseconds a picture at batch 1, 8 and 32 (CIFAR-10, ch 32, two cores): free
+# other bytes. One shape, one result. Milliseconds per picture at batch 1, 8 and 32 (CIFAR-10, ch 32, two cores): free
 # batch 4.7, 1.6, 1.2; chunks of one 5.0, 3.5, 3.3; of four 8.5, 1.9, 1.8; of eight 12.5, 1.6, 1.4.
 CHUNK_ROWS = 4
 
@@ -43,11 +43,7 @@ def in_chunks(function, kinds, *inputs):
 
 
 def random_latents(seed, truncation, latent_dim):
-    """Standard normal latents, truncated: row i depends on seed i and truncation i alone.
-
-    As if every entry were redrawn until it is within +-truncation (BigGAN's truncation trick), but by the inverse of the
-    normal's distribution function: with u uniform, ndtri(Phi(-t) + u (Phi(t) - Phi(-t))). One seed gives one u, so its
-    pictures at two truncations compare; a large truncation leaves a plain normal.
+    """Standard normal latents, truncated (`prior.truncated_normal`): row i depends on seed i and truncation i alone.
 
     Args:
         seed: int64 [N], N known. truncation: float32 [N], more than 0.
@@ -59,13 +55,8 @@ def random_latents(seed, truncation, latent_dim):
         tf.random.stateless_uniform([latent_dim], tf.stack([row, LATENT]), dtype=tf.float64, alg="philox")
         for row in tf.unstack(seed)
     ]
-    uniform = tf.stack(uniform) + 2.0**-53  # the middle of each of 2^52 steps: never 0 or 1, whose ndtri is infinite
-    # The same sum, without its cancellation for small t. From 10 on the limit is beyond what u can give; erf(infinity) is NaN.
-    limit = tf.minimum(tf.cast(truncation, tf.float64)[:, None], 10.0)
-    share = 0.5 + (uniform - 0.5) * tf.math.erf(limit / np.sqrt(2.0))
-    # Into float32 first, so that rounding leaves no entry beyond the limit.
-    latent = tf.cast(tf.math.ndtri(share), tf.float32)
-    return tf.clip_by_value(latent, -truncation[:, None], truncation[:, None])
+    # The middle of each of 2^52 steps: never 0 or 1, whose ndtri is infinite.
+    return prior.truncated_normal(tf.stack(uniform) + 2.0**-53, truncation[:, None])
 
 
 def without_spectral_norm(network, plain):
@@ -85,20 +76,21 @@ def without_spectral_norm(network, plain):
     return plain
 
 
-def of_model(settings, model):
-    """The signatures of a trained model.
+def of_model(config, model):
+    """The signatures of a trained model, with the moving averages of its networks' weights.
+
+    Their batch-norm statistics are the checkpoint's, measured before it was written, so no data is needed.
 
     Args:
-        settings: its resolved `Config`. model: its `Objective`. Of the generator the moving average is taken; its
-            batch-norm statistics are the checkpoint's, measured before it was written, so no data is needed.
+        config: its resolved `Config`. model: its `Objective`.
 
     Returns:
         dict of name to (function, list of tf.TensorSpec). The function takes one tensor an entry of the list and returns
         a dict of tensors. A row whose label, truncation or latent cannot be drawn has an empty `image_bytes` or a black
         `image`.
     """
-    num_classes, latent_dim, resolution = model.generator.num_classes, model.generator.latent_dim, settings.resolution
-    plain = dataclasses.replace(settings, spectral_norm=False)
+    num_classes, latent_dim, resolution = model.generator.num_classes, model.generator.latent_dim, config.resolution
+    plain = dataclasses.replace(config, spectral_norm=False)
     generator = without_spectral_norm(
         model.ema_generator, build.make_generator(plain, num_classes, initializer="zeros")
     )

@@ -1,29 +1,51 @@
-"""The versions in a model's folder: put in their place, deleted, and what was left unfinished removed."""
+"""The versions in a model's folder: found, put in their place, deleted, and what was left unfinished removed.
+
+A server looks at every folder with a number for a name, at any moment. So a version is written and verified under another
+name and then renamed, and renamed before it is deleted: what a server sees is whole.
+"""
 
 import errno
 import os
 import re
 import shutil
+from pathlib import Path
 
 from tfvae.command import UserError
-from tfvae.publishing import published
 
-UNFINISHED = re.compile(r"\.tmp-([0-9]+)-([0-9]+)")  # version and process; also what is being deleted
+UNFINISHED = re.compile(r"\.tmp-([0-9]+)-([0-9]+)")  # version and process
 
 
-def put_in_place(unfinished, place):
+def numbered(export_dir):
+    """The versions in a model's folder, as TF Serving finds them: every child whose name is a number.
+
+    Args:
+        export_dir: folder whose name is the model's. It need not exist.
+
+    Returns:
+        dict of number to path, ascending.
+    """
+    children = Path(export_dir).iterdir() if Path(export_dir).is_dir() else []
+    return dict(sorted((int(child.name), child) for child in children if child.name.isascii() and child.name.isdigit()))
+
+
+def unfinished(place):
+    """Where this process writes the version of a folder before it is put there, and deletes it from."""
+    return place.with_name(f".tmp-{place.name}-{os.getpid()}")
+
+
+def put_in_place(written, place):
     """Waits until a version is on the disk, and renames it.
 
     Args:
-        unfinished: folder of a verified version. place: where it goes, on the same file system.
+        written: folder of a verified version. place: where it goes, on the same file system.
 
     Raises:
         UserError: a version is there by now.
     """
-    for path in (*unfinished.rglob("*"), unfinished):
+    for path in (*written.rglob("*"), written):
         synchronize(path)
     try:
-        os.rename(unfinished, place)
+        os.rename(written, place)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
@@ -42,9 +64,9 @@ def synchronize(path):
         os.close(descriptor)
 
 
-def delete(folder, version):
-    """Deletes a folder of this version's; it is renamed first, so that no part of it is ever served or published."""
-    doomed = folder.parent / f".tmp-{version}-{os.getpid()}"
+def delete(folder):
+    """Deletes a version; it is renamed first, so that no part of it is ever served or published."""
+    doomed = unfinished(folder)
     os.rename(folder, doomed)
     shutil.rmtree(doomed)
 
@@ -58,10 +80,10 @@ def delete_old(export_dir, keep, version):
     Returns:
         list of the deleted versions' numbers.
     """
-    versions = published.versions(export_dir)
-    old = [number for number in sorted(versions)[:-keep] if number != version]
+    there = numbered(export_dir)
+    old = [number for number in sorted(there)[:-keep] if number != version]
     for number in old:
-        delete(versions[number], number)
+        delete(there[number])
     return old
 
 

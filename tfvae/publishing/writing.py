@@ -1,4 +1,4 @@
-"""Writing a version: SavedModel, warm-up requests and facts."""
+"""Writing a version: SavedModel, warm-up requests, and the facts that say what it is."""
 
 import dataclasses
 import json
@@ -13,11 +13,10 @@ import tensorflow as tf
 from tfvae.command import UserError
 from tfvae.config import PLACES
 from tfvae.publishing import published
+from tfvae.training import run
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-
-
-WARMUP_ROWS = (1, 4, 8, 16, 32)  # the batch sizes that the server's batching is told to use
+WARMUP_ROWS = (1, 4, 8, 16, 32)  # the batch sizes of serving/batching.txt
 
 
 def require_serving_api():
@@ -53,38 +52,68 @@ def write(folder, about, functions):
     (folder / published.FACTS).write_text(json.dumps(about, indent=2) + "\n")
 
 
-def facts(name, settings, data, model, names):
+def facts(name, config, data, model, signatures, scores=None):
     """What a version is: the content of its tfvae.json.
 
     Args:
-        name: the model's. settings, data, model: as `run.load` gives them. names: of the signatures.
-
-    Raises:
-        UserError: the run's scores.json is damaged.
+        name: the model's. config, data, model: as `run.load` gives them. signatures: their names. scores: of `scores_of`.
     """
-    scores = Path(settings.model_dir) / "scores.json"
-    try:
-        scores = json.loads(scores.read_text()) if scores.exists() else None
-    except ValueError as error:
-        raise UserError(f"{scores} cannot be read ({error}): expected the file that tfvae.evaluate wrote.") from error
+    num_classes = model.generator.num_classes
     return {
         "name": name,
-        "objective": settings.objective,
-        "architecture": settings.architecture,
-        "dataset": settings.dataset,
-        "resolution": settings.resolution,
-        "latent_dim": settings.latent_dim,
-        "num_classes": model.generator.num_classes,
-        "class_names": data["class_names"] if model.generator.num_classes else [],
-        "flags": {name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACES},
+        "objective": config.objective,
+        "title": model.title,
+        "network_titles": list(model.network_titles),
+        "architecture": config.architecture,
+        "dataset": config.dataset,
+        "resolution": config.resolution,
+        "latent_dim": config.latent_dim,
+        "num_classes": num_classes,
+        "class_names": data["class_names"] if num_classes else [],
+        "flags": {name: value for name, value in dataclasses.asdict(config).items() if name not in PLACES},
         "images_seen": model.images_seen,
         "ema": True,
+        **run.facts_of_weights(config, model),
         "checkpoint": f"ckpt-{model.images_seen}",
         "scores": scores,
         "commit": commit(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-        "signatures": names,
+        "signatures": signatures,
     }
+
+
+def scores_of(config, model):
+    """The content of a run's scores.json, if it says that it scored this very model.
+
+    Args:
+        config, model: as `run.load` gives them.
+
+    Returns:
+        (the content or None, one line that says why the file is left out or None).
+    """
+    file = Path(config.model_dir) / "scores.json"
+    if not file.exists():
+        return None, None
+    expected = {
+        "images_seen": model.images_seen,
+        "checkpoint": "newest",
+        **run.facts_of_weights(config, model),
+    }
+    try:
+        scores = json.loads(file.read_text())
+        source = scores["source"]
+        others = [
+            f"{name}: {source.get(name, 'not said')}, expected {value}"
+            for name, value in expected.items()
+            if source.get(name) != value
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        others = [f"it cannot be read as the scores of a model, {error!r}"]
+    if not others:
+        return scores, None
+    return None, (
+        f"Without scores: {file} does not say that it is of this model ({'; '.join(others)}). python -m tfvae.evaluate scores it."
+    )
 
 
 def commit():
@@ -92,7 +121,7 @@ def commit():
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         # Installed inside another project's repository, this file is not one of it.
-        subprocess.run([*git, "ls-files", "--error-unmatch", "export.py"], check=True, capture_output=True)
+        subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], check=True, capture_output=True)
         described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(described, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -113,7 +142,7 @@ def example(spec, rows, num_classes):
 
 
 def write_warmup(path, about, functions):
-    """Writes requests that a server runs before it calls a version available: one a signature and batch size."""
+    """Writes requests that a server runs before it calls a version available: one per signature and batch size."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     with tf.io.TFRecordWriter(str(path)) as writer:

@@ -36,8 +36,8 @@ def take(model, train, extractor, number, seed):
     reference = real.features[choose(len(real), REFERENCE_IMAGES)]
     best = np.argsort(-realism(reference, fake.features), kind="stable")[:SHOWN]
     nearest = neighbors.NearestNeighbors(n_neighbors=1, algorithm="brute").fit(real.features)
-    ends = sheets.latents(2 * PATHS, model.latent_dim, seed)
-    path = sheets.interpolate(ends[:PATHS], ends[PATHS:], SHOWN).reshape(-1, model.latent_dim)
+    ends = prior.latents(2 * PATHS, model.latent_dim, seed)
+    path = prior.interpolate(ends[:PATHS], ends[PATHS:], SHOWN).reshape(-1, model.latent_dim)
     given = scores.Given(real, fake)
     spread = scores.spread_within_classes(given) if scores.LOGITS in given.known else np.nan
     facts = {

@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import api as hparams
 from tfvae.command import duration, write_whole
 from tfvae.data import images
 from tfvae.drawing import prior, sheets
-from tfvae.drawing.model import Model, drawer
+from tfvae.drawing.model import of_objective
 from tfvae.objectives import losses
 from tfvae.scoring import protocol, scores, sources
 from tfvae.training import checkpoints
@@ -120,8 +120,8 @@ class Sheets(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.clock = Clock(self.config.sample_every_images, self.model.images_seen)
-        self.raw, self.ema = sheets.drawer(self.model.generator), sheets.drawer(self.model.ema_generator)
-        self.encode = sheets.encoder_of(self.model) if self.model.encode else None
+        flags = dataclasses.asdict(self.config)
+        self.raw, self.ema = (of_objective(self.model, self.directory.path, flags, {}, ema) for ema in (False, True))
         self.written = None  # images seen at the newest sheets
 
     def on_train_batch_end(self, batch, logs=None):
@@ -136,22 +136,21 @@ class Sheets(keras.callbacks.Callback):
     def write(self):
         seen = self.written = self.model.images_seen
         self.model.measure_statistics(*self.data)
-        size = (self.model.generator.latent_dim, self.model.generator.num_classes)
-        samples = sheets.class_rows if size[1] else sheets.grid
+        samples = sheets.class_rows if self.ema.num_classes else sheets.grid
         pictures = {
-            "samples_ema": samples(self.ema, *size, seed=self.config.seed),
-            "samples_raw": samples(self.raw, *size, seed=self.config.seed),
-            "interpolations": sheets.interpolations(self.ema, *size, seed=self.config.seed),
+            "samples_ema": samples(self.ema, self.config.seed),
+            "samples_raw": samples(self.raw, self.config.seed),
+            "interpolations": sheets.interpolations(self.ema, self.config.seed),
         }
-        if self.encode:
-            real, label = self.data[0][:32], self.data[1][:32] if size[1] else None
-            pictures["reconstructions"] = sheets.reconstructions(self.ema, self.encode, real, label)
+        if self.ema.encode:
+            real, label = self.data[0][:32], self.data[1][:32] if self.ema.num_classes else None
+            pictures["reconstructions"] = sheets.reconstructions(self.ema, real, label)
         with self.writer.as_default(step=seen):
             for name, picture in pictures.items():
                 images.write_png(self.directory.samples / f"{seen:09d}_{name}.png", picture)
                 tf.summary.image(name, picture[None])
-            if self.encode:
-                mean, log_variance = self.encode(self.data[0])
+            if self.ema.encode:
+                mean, log_variance = self.ema.encode(self.data[0])
                 kl = np.mean(losses.kl_divergence(mean, log_variance), 0)
                 tf.summary.histogram("latent/kl_divergence_of_a_dimension", kl)
                 tf.summary.scalar("latent/largest_kl_divergence_of_a_dimension", np.max(kl))
@@ -181,12 +180,10 @@ class Scores(keras.callbacks.Callback):
         self.scored = None  # images seen at the newest scores
         outputs = protocol.outputs_of_split(self.split, self.extractor, protocol.cache_dir(), self.config.eval_images)
         self.reference = protocol.Reference(outputs, self.split.num_classes)
-        generator = self.model.ema_generator
-        facts, flags = {}, dataclasses.asdict(self.config)
-        generate = drawer(generator, self.model.global_batch_size)
-        drawn = Model(self.directory.path, flags, generator.num_classes, generate, None, 0, facts)
-        labels = outputs.labels if generator.num_classes else None
-        self.source = sources.Generator(drawn, prior.Normal(generator.latent_dim), labels)
+        flags = dataclasses.asdict(self.config)
+        drawn = of_objective(self.model, self.directory.path, flags, {}, replica_batch=self.model.global_batch_size)
+        labels = outputs.labels if drawn.num_classes else None
+        self.source = sources.Generator(drawn, prior.Normal(drawn.latent_dim), labels)
         self.manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(objective=self.model), str(self.directory.best), max_to_keep=1
         )

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import tensorflow as tf
 
 from tfvae.command import UserError, write_whole
 from tfvae.config import PLACES, Config
-from tfvae.drawing import sheets
-from tfvae.drawing.model import Model, drawer
+from tfvae.drawing.model import BATCH, of_objective
 from tfvae.networks import tables
 from tfvae.training import build
 
@@ -233,14 +231,29 @@ def load(model_dir, best=False):
     return config, data, model
 
 
-def load_run(model_dir, ema=True, best=False, replica_batch=100):
+def facts_of_weights(config, objective, ema=True):
+    """Which weights a model draws and encodes with: a dict of `weights` and, with an encoder, `encoder_weights`.
+
+    Args:
+        config: the run's. objective: restored from a checkpoint. ema: with the moving averages, whose batch-norm statistics were
+            measured before they were saved; else with the last weights.
+    """
+    # An average whose decay is 0, or which has not started yet, is a copy of the last weights.
+    averaged = ema and config.ema_decay > 0 and objective.images_seen > config.ema_start_images
+    names = {True: "moving average", False: "of the last step"}
+    facts = {"weights": names[averaged] + (", batch-norm statistics measured anew" if ema else "")}
+    if objective.encode:
+        facts["encoder_weights"] = names[averaged and objective.encoder_average_restored]
+    return facts
+
+
+def load_run(model_dir, ema=True, best=False, replica_batch=BATCH):
     """The drawing model of a run of `tfvae.train`; call it in the strategy's scope.
 
     Args:
-        ema: with the moving averages of the weights, whose batch-norm statistics were measured before they were saved; else
-            with the last weights, of both networks.
+        ema: with the moving averages of the weights; else with the last weights, of both networks.
         best: the checkpoint that scored best while training, not the newest.
-        replica_batch: images that each replica draws at once.
+        replica_batch: images that each replica draws or encodes at once.
 
     Returns:
         `Model`.
@@ -248,24 +261,13 @@ def load_run(model_dir, ema=True, best=False, replica_batch=100):
     Raises:
         UserError: no run, or no checkpoint that can be read.
     """
-    settings, _, model = load(model_dir, best=best)
-    network = model.ema_generator if ema else model.generator
-    # Without an average, or before it begins, what is kept in its place is a copy of the last weights.
-    averaged = ema and settings.ema_decay > 0 and model.images_seen > settings.ema_start_images
-    weights = {True: "moving average", False: "of the last step"}
+    config, _, objective = load(model_dir, best=best)
     facts = {
-        "flags": {name: value for name, value in vars(settings).items() if name not in PLACES},
-        "weights": weights[averaged] + (", batch-norm statistics measured anew" if ema else ""),
+        "flags": {name: value for name, value in vars(config).items() if name not in PLACES},
+        **facts_of_weights(config, objective, ema),
         "ema": ema,
         "checkpoint": "best" if best else "newest",
-        "checkpoint_name": f"ckpt-{model.images_seen}",
-        "images_seen": model.images_seen,
+        "checkpoint_name": f"ckpt-{objective.images_seen}",
+        "images_seen": objective.images_seen,
     }
-    encode = None
-    if model.encode:
-        facts["encoder_weights"] = weights[averaged and model.encoder_average_restored]
-        encode = sheets.encoder_of(model, ema)
-    generate = drawer(network, replica_batch)
-    return Model(
-        pathlib.Path(model_dir), vars(settings), network.num_classes, generate, encode, model.images_seen, facts
-    )
+    return of_objective(objective, Path(model_dir), vars(config), facts, ema, replica_batch)
