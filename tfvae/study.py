@@ -7,7 +7,6 @@ Every experiment is trained and scored in processes of its own. The same command
 finished is skipped, what fails is reported and left behind. Several processes and machines may share --output_dir.
 """
 
-import pathlib
 import re
 import shlex
 import sys
@@ -76,6 +75,7 @@ DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print experiments and estimate
 def main(argv):
     with command.user_errors():
         study = make_study()
+        command.check_replaceable(study.report_dir, "output_dir", report.foreign, overwrite=True)
         chosen = study.selected(ONLY.value)
     speed = (ASSUMED_TFLOPS.value or estimate.ASSUMED[study.scale] / 1e12) * 1e12
     data_dirs = {dataset: study.data_dir(dataset) for dataset in study.datasets}
@@ -110,19 +110,23 @@ def main(argv):
 
 def make_study():
     """The study that the flags describe. Raises: ValueError."""
-    output_dir = pathlib.Path(OUTPUT_DIR.value or f"runs/study_{SCALE.value}")
+    output_dir = command.path("output_dir", OUTPUT_DIR.value or f"runs/study_{SCALE.value}")
     images = plan.read_pairs("images", IMAGES.value, int)
     experiments = plan.read_experiments(EXPERIMENT.value, SCALE.value, images, shlex.split(COMMON_FLAGS.value))
     if INCEPTION_DIR.value and CLASSIFIER_DIR.value:
         raise ValueError("both --inception_dir and --classifier_dir given: expected one; their scores do not compare.")
+    data_dirs = plan.read_pairs("data_dir", DATA_DIR.value, default_key=True)
+    inception_dir, classifier_dir = (
+        str(command.path(flag.name, flag.value)) if flag.value else None for flag in (INCEPTION_DIR, CLASSIFIER_DIR)
+    )
     return plan.Study(
         experiments=experiments,
         published=plan.read_published(PUBLISHED.value, experiments),
         scale=SCALE.value,
         output_dir=output_dir,
-        data_dirs=plan.read_pairs("data_dir", DATA_DIR.value, default_key=True),
-        inception_dir=INCEPTION_DIR.value,
-        classifier_dir=CLASSIFIER_DIR.value or str(output_dir / "classifiers" / "{dataset}"),
+        data_dirs={dataset: str(command.path("data_dir", folder)) for dataset, folder in data_dirs.items()},
+        inception_dir=inception_dir,
+        classifier_dir=classifier_dir or str(output_dir / "classifiers" / "{dataset}"),
         num_images=NUM_IMAGES.value,
         num_seeds=NUM_SEEDS.value,
         mixture_tables=tuple(MIXTURE_TABLES.value),
