@@ -61,6 +61,7 @@ def evaluation(study, dataset, name, file, *source):
         f"--num_images={protocol.num_images}",
         f"--reference_split={protocol.reference_split}",
         f"--num_seeds={study.num_seeds}",
+        "--memorisation=all",  # extracted once for all models of a dataset
         f"--output={file}",
     ]
     return Step(name, file.is_file, command("evaluate", *source, *arguments, *places(study, dataset)))
