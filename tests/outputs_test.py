@@ -52,8 +52,9 @@ def test_a_path_may_begin_at_the_home_folder(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("url", ["gs://bucket/m", "s3://bucket", "hdfs://host:1/m", "file:///m", "HTTPS://host/m"])
 def test_a_url_is_refused(url):
-    with pytest.raises(UserError, match=f"^--output={url}: .*expected a path on a disk of this machine.$"):
-        command.path("output", url)
+    for given in (url, Path(url)):
+        with pytest.raises(UserError, match=f"^--output={given}: .*expected a path on a disk of this machine.$"):
+            command.path("output", given)
 
 
 def test_a_home_folder_that_nobody_knows_is_one_line():

@@ -15,6 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfvae.command import UserError
+from tfvae.data import pipeline
 from tfvae.drawing.model import Model
 from tfvae.scoring import distances, extractors, protocol, scores, sources
 from tfvae.studies import results
@@ -142,6 +143,15 @@ def test_without_a_home_folder_features_are_computed(extractor, make_split, monk
         "warning: features of real images are not kept (no home folder is known; XDG_CACHE_HOME names another place): each "
         "command computes them anew.\n"
     )
+
+
+def test_without_a_home_folder_prepared_data_are_found_and_others_need_data_dir(shapes_home, monkeypatch):
+    unknown_home(monkeypatch)
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr(pipeline.tfds.core.constants, "DATA_DIR", "~/tensorflow_datasets")
+    assert pipeline.load("shapes", data_dir=shapes_home).num_images == 100
+    with pytest.raises(pipeline.DataError, match="^no home folder is known: give --data_dir, a folder for the data"):
+        pipeline.load("shapes")
 
 
 # A cache whose content is wrong.
@@ -331,8 +341,6 @@ def home(tmp_path, monkeypatch):
         for i in range(number):
             picture = draw.integers(0, 256, (32, 32, 3)).astype(np.uint8)
             Image.fromarray(picture).save(tmp_path / name / f"{i:02d}.png")
-    from tfvae.data import pipeline
-
     true = pipeline.load
 
     def load(dataset, split="train", **arguments):
@@ -487,7 +495,7 @@ def test_training_is_scored_by_what_is_defined_and_goes_on(scoring, monkeypatch,
     step(callback)
     printed = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("warning: features of real images are not kept (no home") for line in printed) == 1
-    # Once, and only of what is shown somewhere.
+    # Each once, and only of what is shown somewhere.
     assert sum(line.startswith("warning: precision is left out: ") for line in printed) == 1
     assert not [line for line in printed if "standard_error" in line]
     lines = [line for line in printed if " images: frechet_classifier_distance " in line]

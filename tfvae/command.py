@@ -137,7 +137,7 @@ def path(flag, value):
     Raises:
         UserError: a URL, or the home folder of somebody who is not known.
     """
-    if re.match(r"[a-z][a-z0-9+.-]*://", str(value), re.IGNORECASE):
+    if re.match(r"[a-z][a-z0-9+.-]*:/{1,2}", str(value), re.IGNORECASE):
         raise UserError(
             f"--{flag}={value}: URLs are neither read nor written: expected a path on a disk of this machine."
         )

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -179,7 +180,7 @@ class Scores(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.clock = Clock(self.config.eval_every_images, self.model.images_seen)
-        self.scored, self.undefined = None, None  # images seen at the newest scores, and what was not defined there
+        self.scored, self.told = None, set()  # images seen at the newest scores; warnings that were printed
         outputs = protocol.outputs_of_split(self.split, self.extractor, protocol.cache_dir(), self.config.eval_images)
         self.reference = protocol.Reference(outputs, self.split.num_classes)
         generator = self.model.ema_generator
@@ -217,12 +218,14 @@ class Scores(keras.callbacks.Callback):
         number = self.config.eval_images
         batches = self.source.batches(number, self.config.seed)
         outputs = protocol.outputs_of(batches, self.extractor, number, "scores", progress=False)
-        found, undefined = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
-        if self.undefined is None:
-            for name, reason in undefined.items():
-                if scores.find(name).measures:
-                    print(f"warning: {name} is left out: {reason}", flush=True)
-        self.undefined = undefined
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found, undefined = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
+        lines = [f"{name} is left out: {reason}" for name, reason in undefined.items() if scores.find(name).measures]
+        for line in [*lines, *(str(one.message) for one in caught)]:
+            if line not in self.told:
+                print(f"warning: {line}", flush=True)
+                self.told.add(line)
         with self.writer.as_default(step=seen):
             for name, value in found.items():
                 tf.summary.scalar(f"scores_of_small_sample/{name}", value)
