@@ -246,6 +246,19 @@ def test_a_link_to_a_folder_stays_and_leads_to_the_new_one(here):
     assert os.listdir(here / "disk") == ["x"]
 
 
+@pytest.mark.parametrize("place", [".", "../here", "a/.."])
+def test_a_folder_is_known_by_where_it_leads(place, here):
+    (here / "a").mkdir()
+    with pytest.raises(UserError, match="holds a, which"):
+        replace(place)
+    (here / "a").rmdir()
+    if place != "a/..":
+        replace(place)
+        assert os.listdir(here.parent) == ["here"] and os.listdir(here.parent / "here") == ["marker"]
+    with pytest.raises(UserError, match="^/ is where a disk is mounted"):
+        replace("/")
+
+
 def test_a_mount_point_and_a_file_cannot_be_replaced(here, monkeypatch):
     (here / "file").touch()
     with pytest.raises(UserError, match="file is no folder: give another --output_dir"):

@@ -243,7 +243,7 @@ def check_writable(path, flag):
     """
     place = pathlib.Path(path).absolute()
     try:
-        folder = next(parent for parent in place.parents if os.path.lexists(parent))
+        folder = next((parent for parent in place.parents if os.path.lexists(parent)), place)
         with tempfile.TemporaryFile(dir=folder):
             pass
         for part in place.relative_to(folder).parts:
