@@ -226,12 +226,14 @@ def remove_left_overs(folder, name, seconds=86_400):
     """
     with contextlib.suppress(OSError):  # tidying up is no reason to fail
         for entry in list(os.scandir(folder)):
-            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > seconds
-            if old and re.fullmatch(rf"\.{name}\.[0-9a-f]{{32}}\.(tmp|old)", entry.name):
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    os.unlink(entry.path)
+            if not re.fullmatch(rf"\.{name}\.[0-9a-f]{{32}}\.(tmp|old)", entry.name):
+                continue
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime < seconds:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
 
 
 def check_writable(path, flag):
