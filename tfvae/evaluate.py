@@ -222,7 +222,7 @@ def make_source(images, model, prior, split, reference_labels, load):
 def make_reference(split, held_out, load, extractor, cache_dir):
     """(`protocol.Reference`, the split's rows that it is made of). held_out: `Split`, or None where the data has none.
 
-    Of no split more images are looked at than are asked for, which take minutes: none for the memorisation ratio either.
+    Features take minutes: unless --memorisation=all, those of no more images of a split are extracted than are asked for.
     """
     rows = choose(split.num_images, NUM_IMAGES.value)
     limit = None if MEMORISATION.value == "all" else NUM_IMAGES.value

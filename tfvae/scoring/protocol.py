@@ -103,14 +103,11 @@ def _kept(file, key):
     try:
         with np.load(file) as kept:
             arrays = dict(kept)
-        checksum = str(arrays.pop("checksum"))
-        return (
-            Outputs(arrays.get("logits"), arrays["features"], arrays.get("labels"))
-            if checksum == _checksum(key, arrays)
-            else None
-        )
+        if str(arrays.pop("checksum")) == _checksum(key, arrays):
+            return Outputs(arrays.get("logits"), arrays["features"], arrays.get("labels"))
     except Exception:  # zipfile and NumPy raise a dozen kinds of them for damaged files
-        return None
+        pass
+    return None
 
 
 def _keep(file, key, outputs):
