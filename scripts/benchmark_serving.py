@@ -1,6 +1,6 @@
 """Measures the local endpoint: batching, speed over REST and gRPC, size of the answers, a change of version under load.
 
-python scripts/benchmark_serving.py --model_base_path=exports/shapes_gan --output=benchmark_serving.json
+python scripts/benchmark_serving.py --model_base_path=published/shapes_gan --output=benchmark_serving.json
 
 The endpoint runs in a process of its own, on a copy of the model's newest version; the clients are threads of this one,
 each asking for one picture after the other. Clients and endpoint share the machine. "Direct" calls the loaded SavedModel
@@ -34,7 +34,7 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tfvae import command
-from tfvae.endpoint import json_tensors, versions
+from tfvae.endpoint import tensors, versions
 
 MODEL_BASE_PATH = flags.DEFINE_string("model_base_path", None, "Folder of a model's versions; the newest is measured.")
 CLIENTS = flags.DEFINE_list("clients", ["1", "8", "32"], "Clients that ask at once.")
@@ -237,9 +237,9 @@ def measure_sizes(endpoint, facts, number=64):
         picture = Image.open(io.BytesIO(base64.b64decode(json.loads(body)["predictions"][0]["b64"])))
         pixels = np.asarray(picture)[None]
         sizes["png"].append(len(body))
-        sizes["uint8"].append(len(json_tensors.from_arrays({"image": pixels}, as_rows=True)))
+        sizes["uint8"].append(len(tensors.to_json({"image": pixels}, as_rows=True)))
         as_floats = (pixels / 127.5 - 1.0).astype(np.float32)
-        sizes["float32"].append(len(json_tensors.from_arrays({"image": as_floats}, as_rows=True)))
+        sizes["float32"].append(len(tensors.to_json({"image": as_floats}, as_rows=True)))
     return {"resolution": pixels.shape[1]} | {name: statistics.mean(values) for name, values in sizes.items()}
 
 

@@ -1,6 +1,5 @@
 """The records of datasets, and what data without a record of their own are taken for."""
 
-import importlib
 import json
 import pathlib
 import re
@@ -10,9 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
-from absl import flags
 
 from tfvae.data import datasets, pipeline
 from tfvae.drawing.model import Model
@@ -223,28 +220,6 @@ def test_a_classifier_is_tested_on_the_split_that_is_held_out(home):
 
 
 @pytest.fixture
-def run_command():
-    """A function: a command's `main` in this process. Its flags, of which two commands share names, and its seed are gone
-    afterwards.
-    """
-
-    def run(name, *arguments):
-        before = set(flags.FLAGS)
-        sys.modules.pop(f"tfvae.{name}", None)
-        try:
-            module = importlib.import_module(f"tfvae.{name}")
-            flags.FLAGS([name, *map(str, arguments)])
-            module.main([name])
-        finally:
-            tf.random.set_seed(None)
-            sys.modules.pop(f"tfvae.{name}", None)
-            for flag in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, flag)
-
-    return run
-
-
-@pytest.fixture
 def loaded(monkeypatch, home):
     """Puts in the place of every run a VAE that returns white images; the list of batches that it encodes."""
     encoded = []
@@ -290,11 +265,12 @@ HELD_OUT = [("tiles", "test", "held-out"), ("tiles_for_training", "train", "trai
 
 @pytest.mark.parametrize(("dataset", "split", "words"), HELD_OUT)
 def test_sample_reconstructs_held_out_images_and_calls_no_others_so(
-    dataset, split, words, run_command, loaded, home, tmp_path, capsys
+    dataset, split, words, run_command, loaded, home, tmp_path
 ):
-    run_command("sample", f"--model_dir={tmp_path / dataset}", "--sheets=reconstructions", "--rows=2", "--columns=4")
+    arguments = [f"--model_dir={tmp_path / dataset}", "--sheets=reconstructions", "--rows=2", "--columns=4"]
+    said = run_command("sample", *arguments)
     assert from_split(np.concatenate(loaded), home, dataset, split)
-    assert f"({words} images above the VAE's reconstructions)" in capsys.readouterr().out
+    assert f"({words} images above the VAE's reconstructions)" in said
 
 
 @pytest.mark.filterwarnings("ignore:.*")

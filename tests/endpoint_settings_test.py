@@ -8,14 +8,11 @@ from tfvae.command import UserError
 from tfvae.endpoint import settings
 
 
-def write_config(folder, **model):
+def write_config(folder, text="", platform="model_platform: 'tensorflow'", name="gan", base_path="/models/gan"):
     """A models.config with one model, written by the official proto."""
     config = model_server_config_pb2.ModelServerConfig()
-    given = {"name": "gan", "base_path": "/models/gan", "model_platform": "tensorflow"} | model
-    text_format.Parse(
-        " ".join(f"{key}: {value!r}" for key, value in given.items() if key != "text") + given.get("text", ""),
-        config.model_config_list.config.add(),
-    )
+    text = f"name: {name!r} base_path: {base_path!r} {platform} {text}"
+    text_format.Parse(text, config.model_config_list.config.add())
     file = folder / "models.config"
     file.write_text(text_format.MessageToString(config))
     return file
@@ -32,27 +29,40 @@ def write_config(folder, **model):
     ],
 )
 def test_a_policy_picks_versions_from_those_on_disk(tmp_path, text, wanted):
-    model = settings.read_models(write_config(tmp_path, text=text))["gan"]
-    assert model.wanted({2: "", 5: "", 7: ""}) == wanted
-    assert str(model.base_path) == "/models/gan"
+    model = settings.read_models(write_config(tmp_path, text))["gan"]
+    assert settings.wanted_versions(model, {2: "", 5: "", 7: ""}) == wanted
+    assert model.base_path == "/models/gan"
 
 
 def test_labels_are_read(tmp_path):
-    file = write_config(tmp_path, text='version_labels { key: "stable" value: 5 }')
-    assert settings.read_models(file)["gan"].labels == {"stable": 5}
+    file = write_config(tmp_path, 'version_labels { key: "stable" value: 5 }')
+    assert settings.read_models(file)["gan"].version_labels == {"stable": 5}
+
+
+def test_the_platform_may_be_given_in_the_old_form(tmp_path):
+    assert list(settings.read_models(write_config(tmp_path, platform="model_type: TENSORFLOW"))) == ["gan"]
 
 
 @pytest.mark.parametrize(
-    ("model", "text"),
+    "model",
     [
-        ({"base_path": "models/gan"}, "base_path 'models/gan' is not absolute"),
-        ({"model_platform": ""}, "model_platform is '', expected 'tensorflow'"),
-        ({"name": ""}, "expected a name"),
+        {"base_path": "models/gan"},
+        {"platform": ""},
+        {"platform": "model_type: TENSORFLOW model_platform: 'other'"},
+        {"name": ""},
     ],
 )
-def test_a_config_that_tf_serving_would_refuse_is_refused(tmp_path, model, text):
-    with pytest.raises(UserError, match=text):
+def test_a_config_that_tf_serving_would_refuse_is_refused(tmp_path, model):
+    with pytest.raises(UserError, match=f"model '{model.get('name', 'gan')}': expected a name that no other model has"):
         settings.read_models(write_config(tmp_path, **model))
+
+
+def test_a_name_that_two_models_have_is_refused(tmp_path):
+    file = tmp_path / "models.config"
+    model = "config { name: 'gan' base_path: '/models/gan' model_platform: 'tensorflow' }"
+    file.write_text(f"model_config_list {{ {model} {model} }}")
+    with pytest.raises(UserError, match="model 'gan': expected a name that no other model has"):
+        settings.read_models(file)
 
 
 @pytest.mark.parametrize("text", ["model_config_list { config { nam: 'a' } }", "", "{"])
@@ -62,25 +72,15 @@ def test_a_broken_config_is_refused_in_one_sentence(tmp_path, text):
         settings.read_models(tmp_path / "models.config")
 
 
-def test_a_model_is_named_after_its_folder(tmp_path):
-    (tmp_path / "gan" / "1").mkdir(parents=True)
-    assert list(settings.single_model(tmp_path / "gan")) == ["gan"]
-    assert list(settings.single_model(tmp_path / "gan", "other")) == ["other"]
-    with pytest.raises(UserError, match="is not a folder"):
-        settings.single_model(tmp_path / "vae")
-    (tmp_path / "gan" / "1" / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(UserError, match="is itself a version: expected the folder above"):
-        settings.single_model(tmp_path / "gan" / "1")
-
-
 def test_batching_parameters_are_read_and_the_rest_keep_their_defaults(tmp_path):
     file = tmp_path / "batching.txt"
     file.write_text(
-        "max_batch_size { value: 8 }\nbatch_timeout_micros { value: 0 }\nallowed_batch_sizes: 1\nallowed_batch_sizes: 8\n"
+        "max_batch_size { value: 8 }\nbatch_timeout_micros { value: 9 }\nallowed_batch_sizes: 1\nallowed_batch_sizes: 8\n"
     )
-    batching = settings.read_batching(file)
-    assert (batching.max_batch_size, batching.batch_timeout_micros, batching.allowed_batch_sizes) == (8, 0, (1, 8))
-    assert batching.max_enqueued_batches == settings.Batching().max_enqueued_batches
+    given = {"max_batch_size": 8, "batch_timeout_micros": 9, "allowed_batch_sizes": [1, 8]}
+    assert settings.read_batching(file) == settings.DEFAULT_BATCHING | given
+    file.write_text("")
+    assert settings.read_batching(file) == settings.DEFAULT_BATCHING
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,15 @@ def test_batching_parameters_are_read_and_the_rest_keep_their_defaults(tmp_path)
     [
         (
             "max_batch_size { value: 8 } allowed_batch_sizes: 4",
-            "expected an increasing list whose last is max_batch_size, 8",
+            ": allowed_batch_sizes: expected .* that rise to max_batch_size",
         ),
-        ("max_batch_size { value: 8 } allowed_batch_sizes: 8 allowed_batch_sizes: 8", "expected an increasing list"),
-        ("max_batch_size: 8", "some of max_batch_size"),
-        ("num_batch_threads { value: 0 }", "num_batch_threads is 0: expected 1 or more"),
+        (
+            "max_batch_size { value: 8 } allowed_batch_sizes: 8 allowed_batch_sizes: 8",
+            ": allowed_batch_sizes: expected",
+        ),
+        ("max_batch_size: 8", "expected a text BatchingParameters"),
+        ("num_batch_threads { value: 0 }", ": num_batch_threads: expected 1 or more"),
+        ("batch_timeout_micros { value: -1 }", ": batch_timeout_micros: expected"),
         ("pad_variable_length_inputs: true", "pad_variable_length_inputs"),
     ],
 )

@@ -1,23 +1,27 @@
-"""Small SavedModels with known answers, and the endpoint in a process of its own, for the endpoint's tests."""
+"""Small SavedModels with known answers, and the endpoint in this process, for the endpoint's tests."""
 
+import asyncio
 import contextlib
+import functools
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import requests
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
+from aiohttp import web
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
+_SAVED = tempfile.TemporaryDirectory()
 
 
 class Toy(tf.Module):
@@ -56,7 +60,8 @@ class Toy(tf.Module):
         return {"text": tf.strings.upper(word)}
 
     def pick(self, index):
-        return {"value": tf.gather(self.kernel[0], index)}
+        # Also how many rows ran together, padding included.
+        return {"value": tf.gather(self.kernel[0], index), "rows": tf.fill(tf.shape(index), tf.size(index))}
 
     def wait(self, path):
         # Until there is such a file, so that a test says when a request ends. Each look depends on the turn, in nothing, or
@@ -68,10 +73,12 @@ class Toy(tf.Module):
         return {"turns": tf.fill(tf.shape(path), turns)}
 
 
-def save(folder, version):
-    """A `Toy` as folder/version."""
-    toy = Toy(version)
-    tf.saved_model.save(toy, str(folder / str(version)), signatures=toy.functions)
+@functools.cache
+def saved(version):
+    """The folder of a saved `Toy`, not to be changed."""
+    folder, toy = Path(_SAVED.name) / str(version), Toy(version)
+    tf.saved_model.save(toy, str(folder), signatures=toy.functions)
+    return folder
 
 
 def publish(source, target):
@@ -114,59 +121,52 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def wait_for(condition, seconds=60):
+    """What a condition gives, once it gives something."""
+    until = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < until, f"nothing within {seconds} s"
+        time.sleep(0.01)
+    return result
+
+
+@functools.cache
+def _loop():
+    """The event loop of all endpoints in this process, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
+
+
 class Endpoint:
-    """`python -m tfvae.serve` in a process of its own, on free ports. flags: its other flags."""
+    """The stand-in in this process, as `python -m tfvae.serve` runs it, on free ports. given: the command's other flags."""
 
-    def __init__(self, *flags, environment=()):
-        self.port, self.rest_port = free_port(), free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self.url = f"http://127.0.0.1:{self.rest_port}"
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tfvae.serve",
-                f"--port={self.port}",
-                f"--rest_api_port={self.rest_port}",
-                *map(str, flags),
-            ],
-            env=os.environ
-            | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
-            | dict(environment),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+    def __init__(self, *given):
+        from tfvae import serve
+        from tfvae.endpoint import server
 
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
+        server.POLL_SECONDS = 0.05
+        with flagsaver.flagsaver():
+            ports = f"--port={free_port()}", f"--rest_api_port={free_port()}"
+            flags.FLAGS(["serve", *ports, *map(str, given)])
+            options = serve.stand_in_options()
+        self.port, self.rest_port, self.lines = options.port, options.rest_api_port, []
+        self.address, self.url = f"127.0.0.1:{self.port}", f"http://127.0.0.1:{self.rest_port}"
+        application = server.make_application(options, self.lines.append)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=options.timeout_seconds)
+        self._run(self._runner.setup())
+        self._run(web.TCPSite(self._runner, options.host, self.rest_port).start())
 
-    def wait_for_line(self, text, seconds=300):
+    def _run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, _loop()).result(60)
+
+    def wait_for_line(self, text):
         """The first line that holds a text."""
+        return self.wait_for(lambda: next((line for line in self.lines if text in line), None))
 
-        def found():
-            return next((line for line in self.lines if text in line), None)
-
-        return self.wait_for(found, seconds)
-
-    def wait_for(self, condition, seconds=300):
+    def wait_for(self, condition):
         """What a condition gives, once it gives something."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if result := condition():
-                return result
-            assert self.process.poll() is None, self.output()
-            time.sleep(0.05)
-        raise AssertionError(f"nothing within {seconds} s: {self.output()}")
-
-    def output(self):
-        """All lines so far."""
-        return "\n".join(self.lines)
+        return wait_for(condition)
 
     def post(self, path, **arguments):
         """A POST to a path under /v1/models/."""
@@ -190,24 +190,15 @@ class Endpoint:
                 return float(match[3])
         return 0.0
 
-    def stop(self):
-        """Exit code after SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
-        self._reader.join(10)
-        return code
-
     def close(self):
-        """Ends the process, however it is."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        """Ends it as SIGTERM does."""
+        self._run(self._runner.cleanup())
 
 
 @contextlib.contextmanager
-def endpoint(*flags):
+def endpoint(*given):
     """An `Endpoint` that is gone afterwards."""
-    running = Endpoint(*flags)
+    running = Endpoint(*given)
     try:
         yield running
     finally:

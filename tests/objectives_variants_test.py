@@ -248,7 +248,7 @@ def test_the_average_decoder_s_statistics_are_of_half_prior_and_half_posterior_c
     split = make_split(64)
     model = make(split, tiny_flags, objective="soft_intro_vae")
     latent, label = model.statistics_inputs(split.images[:64], split.labels[:64], tf.constant(0, tf.int64))
-    mean, log_variance = model.encode(to_model_range(split.images[:64]), ema=True)
+    mean, log_variance = model.encode(to_model_range(split.images[:64]), encoder=model.ema_discriminator)
     assert label is None and latent.shape == (64, 16)
     deviation = np.abs((latent - mean) / np.exp(0.5 * log_variance))
     assert deviation[:32].mean() < 1.2, "of the posterior"

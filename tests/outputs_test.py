@@ -17,6 +17,7 @@ from tfvae.studies import chapters, report
 ROOT = Path(__file__).resolve().parent.parent
 EVALUATE = ("evaluate", ["--split=noise", "--dataset=shapes", "--extractor=classifier"])
 EXHIBITS = ("studies.exhibits", ["--model_dir=run", "--output=exhibits.npz", "--extractor=classifier"])
+FINGERPRINTS = ("studies.fingerprints", ["--dataset=folder:/nowhere"])
 SAMPLE = ("sample", ["--model_dir=run"])
 TRAIN_CLASSIFIER = ("train_classifier", ["--dataset=shapes", "--output_dir=classifier"])
 STUDY = ("study", ["--experiment=a/b: --dataset=shapes", "--report_only", "--only=none"])
@@ -67,6 +68,8 @@ PATHS = [
     (("evaluate", ["--dataset=shapes", "--extractor=classifier"]), ["model_dir", "saved_model", "images"]),
     (("evaluate", ["--dataset=shapes", "--extractor=inception", "--split=noise"]), ["inception_dir"]),
     (EXHIBITS, ["output", "model_dir", "data_dir", "classifier_dir"]),
+    (FINGERPRINTS, ["output"]),
+    (("studies.fingerprints", ["--dataset=folder:/nowhere", "--output=x.json"]), ["data_dir"]),
     (SAMPLE, ["model_dir", "output_dir", "data_dir"]),
     (("sample", []), ["saved_model"]),
     (TRAIN_CLASSIFIER, ["output_dir", "data_dir"]),
@@ -95,7 +98,7 @@ def test_every_path_of_a_command_may_begin_at_the_home_folder(name, given, flag,
 
 # Places that cannot be written.
 
-OUTPUTS = [(EVALUATE, "output"), (EXHIBITS, "output")]
+OUTPUTS = [(EVALUATE, "output"), (EXHIBITS, "output"), (FINGERPRINTS, "output")]
 FOLDERS = [(SAMPLE, "output_dir"), (TRAIN_CLASSIFIER, "output_dir"), (STUDY, "output_dir")]
 
 
@@ -120,7 +123,8 @@ def test_a_file_that_cannot_be_written_is_known_before_the_work(one, flag, place
     (here / "circle").symlink_to("circle")
     there = sorted(here.iterdir())
     name, given = one
-    line = refused(run_command, name, *given, f"--{flag}={place}", *["--overwrite"] * overwrite)
+    always = name == "studies.fingerprints"  # it has no such flag: its file is the study's own
+    line = refused(run_command, name, *given, f"--{flag}={place}", *["--overwrite"] * (overwrite and not always))
     assert words in line and f"another --{flag}" in line and "to replace it" not in line
     assert sorted(here.iterdir()) == there and (here / "file").read_text() == "mine"
 
@@ -285,6 +289,19 @@ def test_what_a_killed_process_left_beside_goes_after_a_day(here):
     assert set(os.listdir(here)) == {"x", f".x.{'1' * 32}.tmp", f".y.{unique}.tmp", ".x.tmp"}
 
 
+def test_a_folder_that_stepped_aside_before_its_process_was_killed_comes_back(here):
+    for number in range(2):
+        old = fill(here / f".x.{str(number) * 32}.old", "marker")
+        (old / "marker").write_text(f"of {number}")
+        os.utime(old, (time.time() - 60 + number,) * 2)
+    with pytest.raises(KeyError):
+        with command.replace_folder(here / "x", "output_dir", of_ours):
+            raise KeyError
+    assert (here / "x" / "marker").read_text() == "of 1"
+    replace(here / "x")
+    assert (here / "x" / "marker").read_text() == "new"
+
+
 # A classifier's folder.
 
 
@@ -327,7 +344,9 @@ def written(here, monkeypatch):
         return f"{chapters.TITLE}\n\n![Learning curves](curves_main_toy.png)\n\n{notes[0]}\n"
 
     monkeypatch.setattr(chapters, "write", text)
-    return lambda note: report.write(SimpleNamespace(report_dir=here / "study" / "report"), None, "", [note])
+    return lambda note: report.write(
+        SimpleNamespace(output_dir=here / "study", report_dir=here / "study" / "report"), None, "", [note]
+    )
 
 
 def test_a_report_is_written_anew(written):

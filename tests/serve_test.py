@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import requests
 from absl import flags
 from absl.testing import flagsaver
-from endpoint_toys import free_port
+from endpoint_toys import free_port, saved, wait_for
 
 from tfvae.command import UserError
 
@@ -21,11 +25,16 @@ RECORDER = (
 )
 
 
-def serve(*flags, **environment):
+def start(*given, **environment):
     """The command in a process of its own."""
-    environment |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "-m", "tfvae.serve", *map(str, flags)]
-    return subprocess.run(command, env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfvae.serve", *map(str, given)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.fixture
@@ -45,8 +54,8 @@ def main():
 @pytest.fixture
 def exported(tmp_path):
     """A model's folder, with nothing in it."""
-    (tmp_path / "exports" / "gan").mkdir(parents=True)
-    return tmp_path / "exports" / "gan"
+    (tmp_path / "published" / "gan").mkdir(parents=True)
+    return tmp_path / "published" / "gan"
 
 
 @pytest.fixture
@@ -62,8 +71,9 @@ def model_server(tmp_path, monkeypatch):
 
 def test_it_becomes_tf_serving_where_that_is_on_path(exported, model_server, tmp_path):
     given = [f"--model_base_path={exported}", "--port=9000", "--rest_api_port=9001", "--timeout_seconds=1.5"]
-    result = serve(*given, RECORD=str(tmp_path / "record.json"))
-    assert result.returncode == 7, result.stderr  # the program's own
+    process = start(*given, RECORD=str(tmp_path / "record.json"))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 7, err  # the program's own
     assert json.loads((tmp_path / "record.json").read_text()) == [
         "--port=9000",
         "--rest_api_port=9001",
@@ -72,8 +82,8 @@ def test_it_becomes_tf_serving_where_that_is_on_path(exported, model_server, tmp
         "--model_name=gan",
         f"--model_base_path={exported}",
     ]
-    assert result.stdout.startswith("TF Serving: ")
-    assert "every address" in result.stdout
+    assert out.startswith("TF Serving: ")
+    assert "every address" in out
 
 
 def test_a_config_of_several_models_and_batching_go_to_tf_serving_by_their_full_paths(
@@ -109,6 +119,16 @@ def test_a_config_of_several_models_and_batching_go_to_tf_serving_by_their_full_
 def test_a_flag_that_tf_serving_lacks_is_not_dropped_in_silence(main, exported, model_server):
     with pytest.raises(UserError, match="--host is the stand-in's, TF Serving has no such flag"):
         main(f"--model_base_path={exported}", "--host=127.0.0.1")
+
+
+@pytest.mark.parametrize("server", ["tensorflow_model_server", "stand_in"])
+def test_a_version_is_not_taken_for_the_folder_of_a_model(main, exported, model_server, server):
+    (exported / "1").mkdir()
+    (exported / "1" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(
+        UserError, match="is itself a version: expected the folder above, .*/published/gan, which names"
+    ):
+        main(f"--model_base_path={exported / '1'}", f"--server={server}")
 
 
 @pytest.mark.parametrize(
@@ -153,9 +173,61 @@ def test_a_port_in_use_is_said_in_one_sentence(main, flag, exported):
     assert f"--{flag}={ports[flag]} on 127.0.0.1 cannot be opened (Address already in use)" in str(raised.value)
 
 
+def test_a_model_is_named_after_its_folder_or_by_its_flag(exported):
+    from tfvae import serve as command
+
+    for given, name in (([], "gan"), (["--model_name=other"], "other")):
+        with flagsaver.flagsaver():
+            flags.FLAGS(["serve", f"--model_base_path={exported}", *given])
+            options = command.stand_in_options()
+        assert {name: config.base_path for name, config in options.models.items()} == {name: str(exported)}
+        assert (options.max_rows, options.batching["max_batch_size"]) == (32, 32)
+
+
+def test_the_stand_in_serves_until_it_is_told_to_stop_and_finishes_what_runs(tmp_path):
+    shutil.copytree(saved(1), tmp_path / "toy" / "1")
+    port, rest_port = free_port(), free_port()
+    given = [f"--model_base_path={tmp_path / 'toy'}", f"--port={port}", f"--rest_api_port={rest_port}"]
+    address = f"http://127.0.0.1:{rest_port}/v1/models/toy"
+    process = start(*given)
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(line.rstrip() for line in process.stdout))
+    reader.start()
+    try:
+        wait_for(lambda: "toy version 1: AVAILABLE" in lines)
+        answers = []
+        body = {"signature_name": "wait", "inputs": [str(tmp_path / "file")]}
+        slow = threading.Thread(
+            target=lambda: answers.append(requests.post(f"{address}:predict", json=body, timeout=60))
+        )
+        slow.start()
+        metrics = f"http://127.0.0.1:{rest_port}/monitoring/prometheus/metrics"
+        wait_for(lambda: "tfvae_running_requests 1.0" in requests.get(metrics, timeout=60).text)
+        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "Stopping: 1 request(s) still run" in lines)
+        (tmp_path / "file").touch()
+        assert process.wait(60) == 0
+        slow.join(60)
+        reader.join(60)
+    finally:
+        process.kill()
+    assert len(answers[0].json()["outputs"]) == 1
+    assert lines == [
+        "stand-in for TF Serving (tensorflow_model_server is not on PATH): for development and tests",
+        f"REST {address}",
+        f"gRPC 127.0.0.1:{port}",
+        "toy version 1: AVAILABLE",
+        "Stopping: 1 request(s) still run",
+        "toy version 1: released",
+        "Stopped.",
+    ]
+    assert "Traceback" not in process.stderr.read()
+
+
 def test_the_process_ends_with_one_line_and_no_traceback(exported):
-    result = serve(f"--model_base_path={exported / '1'}")
-    assert result.returncode == 1
-    assert result.stdout.startswith("stand-in for TF Serving")
-    assert f"error: --model_base_path={exported / '1'} is not a folder" in result.stderr
-    assert "Traceback" not in result.stderr
+    process = start(f"--model_base_path={exported / '1'}")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out.startswith("stand-in for TF Serving")
+    assert f"error: --model_base_path={exported / '1'} is not a folder" in err
+    assert "Traceback" not in err

@@ -1,4 +1,4 @@
-"""A study's pictures and their arithmetic: realism, neighbours; values by hand and by NumPy."""
+"""A study's pictures, and their realism by NumPy."""
 
 import json
 
@@ -21,12 +21,6 @@ def test_realism_is_that_of_the_papers_formula():
     np.testing.assert_allclose(gallery.realism(real, fake), ratios.max(axis=1), rtol=1e-6)
 
 
-def test_neighbours_are_the_nearest():
-    real, fake = np.array([[0.0], [10.0], [20.0]]), np.array([[12.0], [-1.0]])
-    index, distance = gallery.neighbours(real, fake)
-    assert list(index) == [1, 0] and list(distance) == [2.0, 1.0]
-
-
 @pytest.mark.parametrize("logits", [True, False])
 def test_pictures_of_copies_find_their_originals_and_spread_as_they_do(logits, make_split, monkeypatch, tmp_path):
     train = make_split(40)
@@ -41,9 +35,10 @@ def test_pictures_of_copies_find_their_originals_and_spread_as_they_do(logits, m
     copies = lambda latent, label: train.images[np.arange(len(latent)) % 40]  # noqa: E731
     model = Model(None, {"resolution": 32, "latent_dim": 4}, 0, copies, None, 64, {})
     taken = gallery.take(model, train, extractor, 40, 0)
-    np.testing.assert_array_equal(taken["unselected_neighbours"], train.images[: gallery.SHOWN])
+    np.testing.assert_array_equal(taken["unselected"], train.images[: gallery.SHOWN])
     np.testing.assert_array_equal(taken["best_neighbours"], taken["best"])
     facts = json.loads(str(taken["facts"]))
     assert (facts["images_seen"], facts["extractor"]) == (64, "pixels 1")
+    assert facts["data_fingerprint"] == train.fingerprint
     # Without logits there are no classes.
     assert facts["spread_within_classes"] == (pytest.approx(1.0) if logits else None)

@@ -1,15 +1,31 @@
 """A study's plan, its verdicts and its report, from files that nobody trained for."""
 
+import concurrent.futures
 import json
+import os
 import pathlib
 import re
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tfvae.config import Config
-from tfvae.studies import chapters, claims, estimate, figures, plan, report, results, runner, tables, tasks
+from tfvae.studies import (
+    chapters,
+    claims,
+    estimate,
+    figures,
+    identity,
+    plan,
+    report,
+    results,
+    runner,
+    tables,
+    tasks,
+    work,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -122,7 +138,7 @@ def make_study(folder, lines, published=(), num_seeds=3, **changes):
         output_dir=folder,
         data_dirs={"": "here", "lfw": "there"},
         inception_dir=None,
-        classifier_dir=str(folder / "classifiers" / "{dataset}"),
+        classifier_dir=None,
         num_images=10_000,
         num_seeds=num_seeds,
         mixture_tables=("main",),
@@ -151,7 +167,9 @@ def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
     made = make_study(tmp_path, ["main/lfw_vae: --dataset=lfw --objective=vae --train_images=640 --eval_images=20"])
     pretend(made, made.experiments[0], trained=False)
     classifier, calibration, run = tasks.of_study(made, made.experiments)
-    assert classifier.steps()[0].done()
+    data, network = classifier.steps()
+    assert "--splits=train[:50%],train[50%:]" in data.arguments and "--data_dir=there" in data.arguments
+    assert data.done() and network.done()
     held_out, noise = calibration.steps()
     assert "--split=train[50%:]" in held_out.arguments and "--split=noise" in noise.arguments
     train, normal, pictures, gmm = run.steps()
@@ -165,12 +183,76 @@ def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
     assert not any(step.done() for step in (train, normal, gmm, pictures, held_out, noise))
 
 
-def test_without_its_extractor_a_dataset_is_left_out(tmp_path):
+def test_all_steps_of_a_dataset_have_the_resolution_that_its_experiments_ask_for(tmp_path):
+    made = make_study(tmp_path, ["a/one: --resolution=64 --base_channels=8", "a/two: --base_channels=8"])
+    classifier = tasks.of_study(made, made.experiments)[0]
+    first, second, network = classifier.steps()
+    assert "--resolution=64" in first.arguments and not [a for a in second.arguments if "--resolution" in a]
+    assert "--resolution=64" in network.arguments  # the first experiment's
+    assert made.data_file("shapes", 64) != made.data_file("shapes", None)
+
+
+def why_blocked(task):
+    with pytest.raises(runner.Blocked) as error:
+        list(task.steps())
+    return str(error.value)
+
+
+def test_nothing_of_a_dataset_is_done_before_its_images_were_read_and_its_extractor_made(tmp_path):
     made = make_study(tmp_path, ["main/vae: --objective=vae"])
-    _, calibration, run = tasks.of_study(made, made.experiments)
-    assert "shapes holds no extractor: expected one" in run.blocked() and "--classifier_dir" in calibration.blocked()
-    runner.note(made.record_file("classifier-shapes"), "classifier", "the disk is full")
-    assert "shapes holds no extractor (the disk is full): expected one" in run.blocked()
+    classifier, calibration, run = tasks.of_study(made, made.experiments)
+    assert "the images of shapes were not read yet" in why_blocked(run) and "classifier-shapes first" in why_blocked(
+        run
+    )
+    pretend_data(made, "shapes")
+    assert "holds no extractor: expected classifier-shapes first" in why_blocked(run)
+    assert "--classifier_dir" in why_blocked(calibration) and not run.is_done()
+    failed = {"step": "classifier", "line": "the disk is full"}
+    runner.write_record(made.record_file("classifier-shapes"), {"failed": failed})
+    assert "holds no extractor (classifier failed: the disk is full): expected" in why_blocked(run)
+    assert results.read(made, {}).rows[0].reason == "classifier failed: the disk is full"
+
+
+def test_tasks_have_the_names_of_the_first_experiments_that_share_a_run(tmp_path):
+    lines = ["a/one: --seed=1", "b/also_one: --seed=1", "b/two: --seed=2", "b/faces: --dataset=lfw"]
+    made = make_study(tmp_path, lines)
+    listed = work.listing(tasks.of_study(made, made.experiments)).splitlines()
+    assert listed == [
+        "classifier-shapes\tmissing\twaits for: nothing",
+        "classifier-lfw\tmissing\twaits for: nothing",
+        "calibration-shapes\tmissing\twaits for: classifier-shapes",
+        "one\tmissing\twaits for: classifier-shapes",
+        "two\tmissing\twaits for: classifier-shapes",
+        "calibration-lfw\tmissing\twaits for: classifier-lfw",
+        "faces\tmissing\twaits for: classifier-lfw",
+    ]
+    some = tasks.of_study(made, made.selected(["b"]))
+    assert work.task_named(made, some, "one").name == "one"
+    with pytest.raises(
+        ValueError, match="--work=also_one: it has the settings, and so the run, of one: expected --work=one"
+    ):
+        work.task_named(made, some, "also_one")
+    with pytest.raises(
+        ValueError, match="--work=three: expected a name that --list prints: classifier-shapes, classifier-lfw"
+    ):
+        work.task_named(made, some, "three")
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes", "message"),
+    [
+        (["a/classifier-shapes: --seed=1"], {}, "2 tasks of the study have the name classifier-shapes"),
+        (
+            ["a/one: --seed=1", "a/two: --dataset=lfw"],
+            {"classifier_dir": "here"},
+            "one folder for 2 datasets .shapes, lfw.",
+        ),
+    ],
+)
+def test_tasks_that_would_write_the_same_files_are_refused(lines, changes, message, tmp_path):
+    made = make_study(tmp_path, lines, **changes)
+    with pytest.raises(ValueError, match=message):
+        tasks.of_study(made, made.experiments)
 
 
 # What is there.
@@ -180,17 +262,20 @@ def score(mean, std=0.01):
     return {"mean": mean, "std": std, "values": [mean] * 3}
 
 
-def scores(seen, **values):
+FINGERPRINT = "f" * 64
+
+
+def scores(seen, extractor="ab" * 32, **values):
     names = {"classifier_score": 2.0, "frechet_classifier_distance": 50.0, "kernel_classifier_distance": 1.0}
     names |= {"precision": 0.5, "recall": 0.4, "density": 0.6, "coverage": 0.3, "class_entropy": 1.5}
     return {
         "source": {"weights": "of the last step", "images_seen": seen},
-        "reference": {"dataset": "cifar10", "split": "train", "images": 10_000},
+        "reference": {"dataset": "cifar10", "split": "train", "images": 10_000, "fingerprint": FINGERPRINT},
         "num_images": 10_000,
         "seeds": [0, 1, 2],
         "protocol": {
             "extractor": {
-                "kind": "classifier", "name": "classifier of cifar10", "checksum": "ab" * 32, "accuracy": 0.9,
+                "kind": "classifier", "name": "classifier of cifar10", "checksum": extractor, "accuracy": 0.9,
                 "preparation": "none",
             },
             "precision_and_recall_neighbours": 3,
@@ -200,8 +285,17 @@ def scores(seen, **values):
     }  # fmt: skip
 
 
+def pretend_data(made, dataset):
+    """Leaves the record of a dataset whose files did not change."""
+    folder = made.output_dir / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    data = identity.Data(str(folder), identity.stamp_of(folder), {"train": FINGERPRINT})
+    identity.write(made.data_file(dataset, None), data)
+
+
 def pretend(made, one, trained=True, values=None, reconstruction=None, exhibited=False):
     """Leaves what a finished experiment leaves."""
+    pretend_data(made, one.dataset)
     extractor = made.extractor(one.dataset)[1]
     extractor.mkdir(parents=True, exist_ok=True)
     (extractor / "saved_model.pb").write_text("a network")
@@ -215,13 +309,13 @@ def pretend(made, one, trained=True, values=None, reconstruction=None, exhibited
     rows += [{"images": n, "precision": 0.1, "recall": 0.2, "frechet_classifier_distance": 100.0 / n} for n in (15, 30)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"images": 4')
     runner.write_record(
-        made.record_file(one.folder), {"seconds": {"training": 3725.0}, "peak_memory_mb": {"training": 1500.0}}
+        made.record_file(made.run_name(one)), {"seconds": {"training": 3725.0}, "peak_memory_mb": {"training": 1500.0}}
     )
     if values is not None:
         for prior in ("normal", "gmm"):
             file = made.score_file(one, prior)
             file.parent.mkdir(parents=True, exist_ok=True)
-            found = scores(one.total_images, **values)
+            found = scores(one.total_images, made.extractor_checksum(one.dataset), **values)
             if reconstruction:
                 errors_of = {"split": "test", "images": 10_000}
                 scores_of = {"split": "train", "images": 9_000, "also_in_the_reference": False}
@@ -249,9 +343,10 @@ LATENT = [
 ]
 
 
-@pytest.fixture
-def filled(tmp_path):
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
     """A study in which the paper is right but for LFW's normal pair, one row failed and one was not run."""
+    tmp_path = tmp_path_factory.mktemp("filled")
     published = ["cifar10_gan_biggan: batch=512; epochs=314; IS=5.9; FID=25; protocol=unknown"]
     made = make_study(tmp_path, [*MAIN, *LATENT], published)
     for one in made.experiments:
@@ -265,7 +360,8 @@ def filled(tmp_path):
             if not deep:
                 values["coverage"] = 0.3
         if one.name == "lfw_gan_biggan_deep":
-            runner.note(made.record_file(one.folder), "training", "training diverged at 64 images.")
+            failed = {"step": "training", "line": "training diverged at 64 images."}
+            runner.write_record(made.record_file(made.run_name(one)), {"failed": failed})
         elif one.name == "lfw_vae_biggan_latent_64":
             pass
         else:
@@ -279,11 +375,19 @@ def filled(tmp_path):
             )
             pretend(made, one, values=values, reconstruction=error if vae else None, exhibited=True)
     for dataset, split in (("cifar10", "test"), ("lfw", "train[50%:]")):
-        found = scores(0, recall=0.76, coverage=0.95, precision=0.77, memorisation_ratio=score(0.0)) | {
-            "source": {"split": split}
-        }
+        checksum = made.extractor_checksum(dataset)
+        found = scores(0, checksum, recall=0.76, coverage=0.95, precision=0.77, memorisation_ratio=score(0.0))
+        found |= {"source": {"split": split}}
         made.calibration_file(dataset, tasks.HELD_OUT).write_text(json.dumps(found))
     return made
+
+
+@pytest.fixture(scope="module")
+def reported(filled):
+    """Its report's Markdown file."""
+    return report.write(
+        filled, results.read(filled, sizes_of(filled)), "python -m tfvae.study", ["The pictures were made anew."]
+    )
 
 
 def sizes_of(made):
@@ -291,10 +395,9 @@ def sizes_of(made):
     return {one.folder: sizes for one in made.experiments}
 
 
-def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_empty(filled):
-    found = results.read(filled, sizes_of(filled))
-    file = report.write(filled, found, "python -m tfvae.study", ["The pictures were made anew."])
-    text = file.read_text()
+def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_empty(filled, reported):
+    text = reported.read_text()
+    checksum = filled.extractor_checksum("cifar10")[:12]
     table = text.split("### CIFAR-10")[1].split("Fidelity and variety")[0]
     head = next(line for line in table.splitlines() if line.startswith("| model"))
     assert "*published:* IS" in head and "measured: Fréchet classifier distance" in head
@@ -303,7 +406,7 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     assert "| VAE BigGAN, mixture prior | – | – | – | 2.00 ± 0.01 |" in table
     assert "| *real images, test* | – | – | – | 2.00 ± 0.01 |" in table
     assert (
-        "10,000 drawn images against 10,000 of cifar10 train, by classifier of cifar10 (SHA-256 abababababab, 90.0% right"
+        f"10,000 drawn images against 10,000 of cifar10 train, by classifier of cifar10 (SHA-256 {checksum}, 90.0% right"
         in table
     )
     lfw = text.split("### LFW")[1]
@@ -315,7 +418,9 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     assert re.search(r"\| GAN BigGAN-deep \| \d+ \| \d+ \| 3 \| \d+ \| – \| – \| – \|", lfw)
     assert "| GAN BigGAN-deep | 7,108,227 | 9 | – | – | – | – |" in lfw
     # The one model of it that was trained stands above.
-    assert "No more of these rows than the tables above tell of has been trained." in text.split("## Latents")[1]
+    assert (
+        "The tables above show the settings and costs of all of these that were trained." in text.split("## Latents")[1]
+    )
     # Training images are no copies of themselves.
     assert re.search(r"\| \*real images, test\* \|.* 0.00 ± 0.01 \|\n", text)
     assert re.search(r"\| \*real images, train\[50%:\]\* \|.* – \|\n", text)
@@ -330,7 +435,7 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     assert "coverage of samples goes: VAE BigGAN on CIFAR-10 from 0.10 ± 0.01 to 0.10 ± 0.01;" in text
     assert "The pictures were made anew." in text
     for name in re.findall(r"\]\((\S+\.(?:png|jpg))\)", text):
-        assert (file.parent / name).stat().st_size < 300_000, name
+        assert (reported.parent / name).stat().st_size < 300_000, name
     assert len(re.findall(r"\]\(\S+\.(?:png|jpg)\)", text)) >= 12
 
 
@@ -351,15 +456,11 @@ def test_numbers_have_the_decimals_of_their_spread(value, text):
     assert tables.number(value) == text
 
 
-def test_the_page_holds_its_pictures(filled):
-    file = report.write(filled, results.read(filled, {}), "python", [])
-    page = file.with_suffix(".html").read_text()
-    assert page.count('src="data:image/') == len(re.findall(r"\]\(\S+\.(?:png|jpg)\)", file.read_text())) > 0
+def test_the_page_holds_its_pictures(reported):
+    page = reported.with_suffix(".html").read_text()
+    assert page.count('src="data:image/') == len(re.findall(r"\]\(\S+\.(?:png|jpg)\)", reported.read_text())) > 0
     assert not re.findall(r'src="(?!data:)', page)
     assert ">5.9</td>" in page and "<title>GAN or VAE" in page
-    # Again: the old one is replaced.
-    report.write(filled, results.read(filled, {}), "python", [])
-    assert [f.name for f in filled.output_dir.glob("*report*")] == ["report"]
 
 
 @pytest.mark.parametrize(
@@ -378,14 +479,49 @@ def test_only_held_out_images_are_called_so(split, words, monkeypatch, tmp_path)
     assert [label for label, _ in drawn["reconstructions_toy.jpg"]] == [words, "VAE"]
 
 
-def test_a_report_of_nothing_is_a_report(tmp_path):
+def test_a_report_of_nothing_is_a_report_and_replaces_the_one_before(tmp_path):
     made = make_study(tmp_path, MAIN)
-    text = report.write(made, results.read(made, {}), "python", []).read_text()
-    assert "0 of 12 rows are filled" in text and "Nothing is scored yet." in text
-    assert "The paper's title: **not decided**, at this budget" in text
+    for note in ("first", "second"):
+        text = report.write(made, results.read(made, {}), "python", [note]).read_text()
+        assert "0 of 12 rows are filled" in text and "Nothing is scored yet." in text and f"\n{note}\n" in text
+        assert "The paper's title: **not decided**, at this budget" in text
+        assert [f.name for f in tmp_path.glob("*report*")] + [*tmp_path.glob(".*")] == ["report"]
 
 
-def test_the_four_claims_are_judged_by_the_numbers(filled):
+def test_a_report_is_whole_whatever_a_killed_one_left(tmp_path):
+    made = make_study(tmp_path, MAIN[:1])
+    found = results.read(made, {})
+    report.write(made, found, "python", ["first"])
+    (tmp_path / "report").rename(tmp_path / f".report.{'0' * 32}.old")  # killed between its two renames
+    (tmp_path / f".report.{'1' * 32}.tmp").mkdir()
+    os.utime(tmp_path / f".report.{'1' * 32}.tmp", (time.time() - 2 * 86_400,) * 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report.chapters, "write", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            report.write(made, found, "python", ["second"])
+    assert "first" in (tmp_path / "report" / "report.md").read_text()
+    report.write(made, found, "python", ["third"])
+    assert "third" in (tmp_path / "report" / "report.md").read_text() and not [*tmp_path.glob(".*")]
+
+
+def test_two_reports_of_one_machine_are_written_one_after_the_other(tmp_path, monkeypatch):
+    made, busy, most = make_study(tmp_path, MAIN[:1]), [], []
+
+    def write(*arguments):
+        busy.append(1)
+        most.append(len(busy))
+        time.sleep(0.2)
+        busy.pop()
+        return f"{report.chapters.TITLE}\n"
+
+    monkeypatch.setattr(report.chapters, "write", write)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        for future in [pool.submit(report.write, made, None, "python", []) for _ in range(3)]:
+            assert future.result().read_text() == f"{report.chapters.TITLE}\n"
+    assert most == [1, 1, 1]
+
+
+def test_the_four_claims_are_judged_by_the_numbers(filled, reported):
     found = results.read(filled, {})
     by_table = {name: found.of(some) for name, some in filled.tables.items()}
     varied, faces, deep, latent = claims.four_claims(by_table["main"], by_table["latent"])
@@ -397,7 +533,7 @@ def test_the_four_claims_are_judged_by_the_numbers(filled):
     assert faces.groups["LFW, BigGAN-deep"][0].why_not == "no number of the GAN"
     assert deep.verdict == claims.HOLDS and deep.groups["CIFAR-10, GAN"][0].agrees and deep.missing == ["LFW, GAN"]
     assert latent.verdict == claims.OPEN
-    text = report.write(filled, found, "python", []).read_text()
+    text = reported.read_text()
     assert "- CIFAR-10, BigGAN: recall: the GAN 0.40 ± 0.01, the VAE 0.10 ± 0.01 (agrees); coverage: " in text
     assert "**Holds, in the 3 of 4 pairs that have numbers.** Of 3 pairs of numbers: 3 agree." in text
     assert "**Not decided.** Of 3 pairs of numbers: 2 agree; 1 cannot be told apart." in text

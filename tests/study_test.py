@@ -1,110 +1,273 @@
-"""The study as a user runs it: real commands, tiny networks, killed in the middle, one experiment that fails."""
+"""A study, from its list to its report, with quick stand-ins for the commands that it runs; scripts/check_study.sh runs the real
+ones, killed in the middle.
+"""
 
+import dataclasses
 import json
 import os
-import signal
+import pathlib
 import subprocess
 import sys
-import time
-from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
+import study_stand_in
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+from tfvae.data import datasets, pipeline
+from tfvae.studies import fingerprints, identity, plan, report, results, runner, tasks, work
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "tfvae.study", *map(str, arguments)]
+@pytest.fixture
+def images(tmp_path):
+    """A function that makes a folder of files in the place of images."""
+
+    def make(name, content="a cat"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "1.png").write_text(content)
+        identity._read.cache_clear()  # as in a new process
+        return folder
+
+    return make
 
 
-def environment(**extra):
-    return os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"} | extra
+@pytest.fixture
+def make_study(tmp_path, monkeypatch):
+    """A function that makes a study of stand-in commands: of --experiment's lines and fields of `plan.Study`."""
+    monkeypatch.setattr(runner.Runner, "run", study_stand_in.run)
+    monkeypatch.setattr(plan, "_checksum", study_stand_in.checksum)
+
+    def make(*lines, **changes):
+        found = plan.read_experiments(lines, "full", {})
+        fields = dict(
+            experiments=found, published={}, scale="full", output_dir=tmp_path / "study", data_dirs={}, inception_dir=None,
+            classifier_dir=None, num_images=20, num_seeds=1, mixture_tables=("main",), eval_points=0,
+        )  # fmt: skip
+        return plan.Study(**fields | changes)
+
+    return make
 
 
-def run(*arguments, timeout=900):
-    return subprocess.run(
-        command(*arguments), env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=timeout
+def do(study, *names):
+    """Does a study, or the tasks of some names: {name: line} of those that failed."""
+    everything = tasks.of_study(study, study.experiments)
+    return work.do(study, [task for task in everything if task.name in names] if names else everything)
+
+
+def begun(capsys):
+    """Which steps have begun since the last look, in order: ["classifier-cats: data", …]."""
+    lines = capsys.readouterr().out.splitlines()
+    return [line.split("] ")[1].removesuffix(": begins") for line in lines if line.endswith(": begins")]
+
+
+def states(study):
+    listed = work.listing(tasks.of_study(study, study.experiments))
+    return dict(line.split("\t")[:2] for line in listed.splitlines())
+
+
+def scored(study):
+    return [bool(row.scores) for row in results.read(study, {}).rows]
+
+
+EXPERIMENTS = ("main/gan: --dataset={} --train_images=640", "main/vae: --dataset={} --objective=vae --train_images=640")
+TRAINED = ["training", "scores", "pictures"]
+
+
+def lines_of(dataset):
+    return [line.format(dataset) for line in EXPERIMENTS]
+
+
+def all_steps(name):
+    steps = [f"classifier-{name}: data", f"classifier-{name}: classifier", f"calibration-{name}: noise"]
+    steps += [f"gan: {step}" for step in TRAINED]
+    return steps + [f"vae: {step}" for step in [*TRAINED, "scores with the mixture prior"]]
+
+
+def test_a_study_does_everything_once_and_reports_it(make_study, images, capsys):
+    study = make_study(*lines_of(f"folder:{images('cats')}"))
+    slug = datasets.record(study.datasets[0]).slug
+    assert set(states(study).values()) == {"missing"} and scored(study) == [False] * 3
+    assert do(study) == {}
+    assert begun(capsys) == all_steps(slug)
+    assert set(states(study).values()) == {"done"} and scored(study) == [True] * 3
+    assert do(study) == {} and begun(capsys) == []
+    text = report.write(study, results.read(study, {}), "python", []).read_text()
+    assert "3 of 3 rows are filled" in text and "| *noise* |" in text and "unselected_main" in text
+
+
+def test_other_images_in_the_same_folder_are_done_anew_beside_and_the_first_ones_are_found_again(
+    make_study, images, capsys
+):
+    study = make_study(*lines_of(f"folder:{images('cats')}"))
+    slug = datasets.record(study.datasets[0]).slug
+    do(study)
+    first = {
+        f: f.read_bytes() for f in study.output_dir.rglob("*") if f.is_file() and f.parent.name in ("scores", "runs")
+    }
+    begun(capsys)
+    images("cats", "another cat")
+    assert set(states(study).values()) == {"missing"} and scored(study) == [False] * 3
+    assert do(study) == {} and begun(capsys) == all_steps(slug) and scored(study) == [True] * 3
+    assert all(file.read_bytes() == content for file, content in first.items())
+    assert len(list((study.output_dir / "runs").iterdir())) == 4
+    assert len(list((study.output_dir / "classifiers").iterdir())) == 2
+    images("cats")
+    assert do(study) == {} and begun(capsys) == [f"classifier-{slug}: data"] and scored(study) == [True] * 3
+
+
+def test_another_data_dir_under_the_same_flags_is_done_anew(make_study, images, capsys):
+    there, elsewhere, copy = images("tfds"), images("other_tfds", "other faces"), images("copied_tfds")
+    study, other, moved = (make_study(*lines_of("lfw"), data_dirs={"lfw": str(f)}) for f in (there, elsewhere, copy))
+    do(study)
+    begun(capsys)
+    assert scored(other) == [False] * 3 and do(other) == {} and scored(other) == [True] * 3
+    assert len(begun(capsys)) == len(all_steps("lfw")) + 1  # one more: of held-out images
+    assert set(states(study).values()) == {"done"}
+    # The same images in another place are the same images.
+    assert do(moved) == {} and begun(capsys) == ["classifier-lfw: data"] and scored(moved) == [True] * 3
+
+
+def test_two_folders_of_one_name_share_no_classifier_and_no_result(make_study, images):
+    study = make_study(
+        f"main/one: --dataset=folder:{images('x/cats')} --train_images=640",
+        f"main/two: --dataset=folder:{images('y/cats', 'another cat')} --train_images=640",
     )
+    for dataset in study.datasets:
+        some = tuple(e for e in study.experiments if e.dataset == dataset)
+        assert do(dataclasses.replace(study, experiments=some)) == {}
+    extractors = [study.extractor(dataset)[1] for dataset in study.datasets]
+    assert extractors[0] != extractors[1] and len({study.extractor_checksum(d) for d in study.datasets}) == 2
+    assert len({study.scores_dir(dataset) for dataset in study.datasets}) == 2
+
+
+def test_a_classifier_of_other_images_is_not_taken_for_the_datasets_own(make_study, images, tmp_path, capsys):
+    study = make_study(*lines_of(f"folder:{images('cats')}"), classifier_dir=str(tmp_path / "given"))
+    assert do(study) == {}
+    images("cats", "another cat")
+    failed = do(study)
+    assert len(failed) == 4 and scored(study) == [False] * 3
+    assert any("given was trained on other images than folder:" in line for line in failed.values())
+    assert "expected another --classifier_dir" in " ".join(failed.values()) and "overwrite" not in str(failed)
+    # One that does not say what it was trained on is the user's choice.
+    (tmp_path / "given" / "classifier.json").write_text("{}")
+    assert do(study) == {} and scored(study) == [True] * 3
+
+
+def test_scores_of_other_data_or_of_another_extractor_in_a_files_place_are_made_anew(make_study, images, capsys):
+    study = make_study(*lines_of(f"folder:{images('cats')}"))
+    do(study)
+    begun(capsys)
+    file = study.score_file(study.experiments[0])
+    for change in ({"reference": {"fingerprint": "f" * 64}}, {"protocol": {"extractor": {"checksum": "c" * 64}}}):
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+        assert scored(study) == [False, True, True]
+        assert do(study) == {} and begun(capsys) == ["gan: scores"] and scored(study) == [True] * 3
+
+
+def test_images_that_change_while_a_study_runs_stop_what_comes_after(make_study, images, capsys):
+    study = make_study(*lines_of(f"folder:{images('cats')}"))
+    everything = tasks.of_study(study, study.experiments)
+    work.do(study, everything[:3])
+    images("cats", "another cat")
+    identity._read.cache_clear()
+    (line,) = work.do(study, everything[3:]).values()
+    assert "have changed since: expected classifier-" in line and begun(capsys)[-1] == "gan: pictures"
+
+
+def test_what_fails_is_reported_and_leaves_the_rest_to_be_done(make_study, images, tmp_path):
+    study = make_study(*lines_of(f"folder:{images('cats')}"))
+    (tmp_path / "fails-tfvae.studies.exhibits").write_text("no space left")
+    assert do(study) == {"gan": "no space left", "vae": "no space left"}
+    assert [row.reason for row in results.read(study, {}).rows][0] == "pictures failed: no space left"
+    (tmp_path / "fails-tfvae.studies.exhibits").unlink()
+    assert do(study) == {}
+
+
+def test_tasks_are_done_one_by_one_in_the_order_of_the_list_and_no_two_write_the_same_file(make_study, images, capsys):
+    study = make_study(*lines_of("lfw"), data_dirs={"": str(images("tfds"))})
+    written = {}
+
+    def files():
+        return {f: f.stat().st_mtime_ns for f in study.output_dir.rglob("*") if f.is_file()}
+
+    assert list(do(study, "gan").values()) == [
+        "the images of lfw were not read yet, or have changed since: expected classifier-lfw first."
+    ]
+    assert not files()
+    for task in tasks.of_study(study, study.experiments):
+        before = files()
+        assert work.do(study, [task]) == {} and states(study)[task.name] == "done"
+        written[task.name] = {file for file, time in files().items() if before.get(file) != time}
+    assert list(written) == ["classifier-lfw", "calibration-lfw", "gan", "vae"]
+    assert sum(map(len, written.values())) == len(set.union(*written.values())) == len(files())
+    assert scored(study) == [True] * 3 and not (study.output_dir / "report").exists()
+
+
+def test_the_record_of_images_holds_the_fingerprints_that_scores_hold(tmp_path):
+    draw = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(draw.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    dataset, file = f"folder:{tmp_path}", tmp_path.parent / "record.json"
+    data = fingerprints.fingerprints(dataset, None, 32, [])
+    assert data.fingerprints == {"train": pipeline.load(dataset, resolution=32).fingerprint}
+    identity.write(file, data)
+    assert identity.read(file) == data and identity.is_current(file)
+    (tmp_path / "notes.txt").write_text("no image")
+    assert identity.is_current(file)
+    Image.new("RGB", (32, 32)).save(tmp_path / "2.png")
+    assert not identity.is_current(file) and fingerprints.fingerprints(dataset, None, 32, []).key != data.key
+
+
+def test_a_record_counts_without_its_images_where_nothing_is_run(tmp_path):
+    data = identity.Data(str(tmp_path / "gone"), "0", {"train": "f" * 64})
+    identity.write(tmp_path / "record.json", data)
+    assert identity.read(tmp_path / "record.json") == data and not identity.is_current(tmp_path / "record.json")
+    (tmp_path / "record.json").write_text("{")
+    assert identity.read(tmp_path / "record.json") is None
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory):
-    """A study of a VAE and of an experiment that no network can be made of, and the extractor of its pictures."""
-    folder = tmp_path_factory.mktemp("pictures")
-    draw = np.random.default_rng(0)
-    for name in ("one", "two"):
-        (folder / name).mkdir()
-        for i in range(12):
-            Image.fromarray(draw.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(folder / name / f"{i}.png")
-    classifier = tmp_path_factory.mktemp("classifier") / "classifier"
-    image = keras.Input([32, 32, 3], dtype="uint8")
-    features = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(8, 3)(keras.layers.Rescaling(1 / 255)(image)))
-    outputs = {"logits": keras.layers.Dense(2)(features), "features": features}
-    keras.Model(image, outputs).export(str(classifier), verbose=False)
-    facts = {"dataset": "pictures", "resolution": 32, "class_names": ["one", "two"], "accuracy": 0.5}
-    (classifier / "classifier.json").write_text(json.dumps(facts))
-    tiny = "--base_channels=4 --latent_dim=16 --batch_size=8 --log_every_images=40 --sample_every_images=0"
-    tiny += f" --checkpoint_every_seconds=1 --dataset=folder:{folder} --train_images=1200"
-    return [
-        f"--experiment=main/vae_biggan: {tiny} --objective=vae",
-        f"--experiment=main/vae_biggan_deep: {tiny} --objective=vae --architecture=biggan_deep --base_channels=6",
-        "--published=vae_biggan: IS=1.6; FID=39",
-        f"--classifier_dir={classifier}",
-        "--num_images=20",
-        "--num_seeds=2",
-        "--eval_points=0",
-        "--mixture_tables=",
+def commands(tmp_path_factory):
+    """Real commands, all at once: {name: (exit code, stdout, stderr, the study's folder)}."""
+    started = {}
+    for name, flag in (("list", "--list"), ("work", "--work=b"), ("wrong", "--only=c")):
+        output = tmp_path_factory.mktemp(name) / "study"
+        command = [sys.executable, "-m", "tfvae.study", "--experiment=a/b: --dataset=shapes", f"--output_dir={output}"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
+        environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as a user has it: the terminal stays quiet
+        process = subprocess.Popen(
+            [*command, flag], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started[name] = (process, output)
+    ended = {name: (process.communicate(timeout=300), process, output) for name, (process, output) in started.items()}
+    return {name: (process.returncode, *texts, output) for name, (texts, process, output) in ended.items()}
+
+
+def test_the_command_lists_its_tasks(commands):
+    code, printed, error, output = commands["list"]
+    assert (code, error) == (0, "")
+    assert printed.splitlines() == [
+        "classifier-shapes\tmissing\twaits for: nothing",
+        "calibration-shapes\tmissing\twaits for: classifier-shapes",
+        "b\tmissing\twaits for: classifier-shapes",
     ]
+    assert not output.exists()
 
 
-def test_a_study_killed_in_the_middle_goes_on_and_reports_what_failed(flags, tmp_path):
-    output = tmp_path / "study"
-    flags = [*flags, f"--output_dir={output}"]
-    process = subprocess.Popen(
-        command(*flags), env=environment(XDG_CACHE_HOME=str(tmp_path)), cwd=ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    for _ in range(6000):
-        if list(output.glob("runs/vae_biggan-*/checkpoints/ckpt-*.index")):
-            break
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    (run_dir,) = output.glob("runs/vae_biggan-*")
-    assert not list(run_dir.glob("checkpoints/ckpt-1200.index"))
-
-    result = run(*flags)
-    assert result.returncode == 1
-    assert (
-        "error: 1 of 2 rows are empty and 1 tasks failed: expected all" in result.stderr
-        and "Traceback" not in result.stderr
-    )
-    log = (output / "logs" / f"{run_dir.name}.log").read_text()
-    assert log.count("resumed at") == 1 and log.count("Done: 1,200 images seen") == 1
-    seen = [json.loads(line)["images"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert seen == sorted(seen) and seen[-1] == 1200
-    record = json.loads((output / "records" / f"{run_dir.name}.json").read_text())
-    assert set(record["seconds"]) == {"training", "scores", "pictures"} and record["peak_memory_mb"]["training"] > 100
-
-    report = (output / "report" / "report.md").read_text()
-    row = next(line for line in report.splitlines() if line.startswith("| VAE BigGAN | 1.6 | 39 |"))
-    assert " ± " in row
-    empty = next(line for line in report.splitlines() if line.startswith("| VAE BigGAN-deep | – | – |"))
-    assert "training failed: --base_channels=6: expected a positive multiple of 4 for this architecture." in empty
-    assert "| *noise* |" in report
-    pictures = {file.name.split("_")[0] for file in (output / "report").glob("*.jpg")}
-    assert pictures == {"unselected", "best", "neighbours", "interpolations", "reconstructions"}
-
-    again = run(*flags, "--only=vae_biggan")
-    assert again.returncode == 0, again.stderr
-    assert "begins" not in again.stdout and "1 experiments, 1 trainings, about 0.0 hours left" in again.stdout
-
-
-def test_bad_input_is_one_line(tmp_path):
-    result = run("--experiment=a/b: --dataset=shapes", "--only=c", f"--output_dir={tmp_path / 'study'}")
-    assert result.returncode == 1 and "--only=c names no experiment: expected tables (a) or names (b)." in result.stderr
-    assert "Traceback" not in result.stdout + result.stderr and not (tmp_path / "study").exists()
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (
+            "work",
+            "error: b: the images of shapes were not read yet, or have changed since: expected classifier-shapes first.",
+        ),
+        ("wrong", "error: --only=c names no experiment: expected tables (a) or names (b)."),
+    ],
+)
+def test_the_command_refuses_in_one_line(name, line, commands):
+    code, printed, error, output = commands[name]
+    assert (code, printed, error.splitlines()) == (1, "", [line])
+    assert not [*output.rglob("*.json")]

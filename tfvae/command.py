@@ -53,12 +53,12 @@ def start(name, check=None):
                 check()
         except UserError as error:
             sys.exit(f"error: {error}")
-    with _without_notes_of_libraries():
+    with without_notes_of_libraries():
         import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
-def _without_notes_of_libraries():
+def without_notes_of_libraries():
     """While TensorFlow loads, its C++ parts print what they found of CUDA and oneDNN, whatever their log level is.
 
     So stderr goes nowhere for that time; a Python exception is still shown. Set TF_CPP_MIN_LOG_LEVEL to see everything.
@@ -120,9 +120,6 @@ def duration(seconds):
 
 
 # Paths, and what lies there.
-
-# Of a name, in what is written beside it: the whole must not be too long for the disk (255 bytes; a character has up to 4).
-KEPT_OF_NAME = 50
 
 
 def path(flag, value):
@@ -188,10 +185,14 @@ def replace_folder(folder, flag, foreign):
     Raises:
         UserError: what is there may not be replaced, at the start or at the end. OSError: it cannot be.
     """
-    check_replaceable(folder, flag, foreign, overwrite=True)
     place = pathlib.Path(os.path.realpath(folder))  # a link stays, and leads to the new folder
+    aside = _left_overs(place.parent, re.escape(_short(place.name)), "old")
+    if aside and not place.exists():
+        # A process was killed between its two renames.
+        os.rename(max(aside, key=lambda entry: entry.stat().st_mtime), place)
+    check_replaceable(folder, flag, foreign, overwrite=True)
+    remove_left_overs(place.parent, re.escape(_short(place.name)))
     beside, old = _beside(place, "tmp"), _beside(place, "old")
-    remove_left_overs(place.parent, re.escape(place.name[:KEPT_OF_NAME]))
     beside.mkdir(parents=True)
     try:
         yield beside
@@ -212,7 +213,21 @@ def replace_folder(folder, flag, foreign):
 
 def _beside(path, ending):
     """A path in the same folder that no other process has."""
-    return path.with_name(f".{path.name[:KEPT_OF_NAME]}.{uuid.uuid4().hex}.{ending}")
+    return path.with_name(f".{_short(path.name)}.{uuid.uuid4().hex}.{ending}")
+
+
+def _short(name):
+    """So much of a name that what `_beside` adds does not make it too long for a disk, which takes 255 bytes."""
+    return name.encode(errors="replace")[:200].decode(errors="ignore")
+
+
+def _left_overs(folder, name, endings="tmp|old"):
+    """What `_beside` named in a folder, as os.DirEntry. name: regular expression of what was to be made."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if re.fullmatch(rf"\.{name}\.[0-9a-f]{{32}}\.({endings})", entry.name)]
+    except OSError:
+        return []
 
 
 def remove_left_overs(folder, name, seconds=86_400):
@@ -221,13 +236,11 @@ def remove_left_overs(folder, name, seconds=86_400):
     Judged by age, for whoever is still writing may be on another machine.
 
     Args:
-        folder: where to look. name: regular expression of the names of what was to be written, cut to `KEPT_OF_NAME`.
+        folder: where to look. name: regular expression of the names of what was to be written.
         seconds: the age from which on nobody is writing any more.
     """
-    with contextlib.suppress(OSError):  # tidying up is no reason to fail
-        for entry in list(os.scandir(folder)):
-            if not re.fullmatch(rf"\.{name}\.[0-9a-f]{{32}}\.(tmp|old)", entry.name):
-                continue
+    for entry in _left_overs(folder, name):
+        with contextlib.suppress(OSError):  # tidying up is no reason to fail
             if time.time() - entry.stat(follow_symlinks=False).st_mtime < seconds:
                 continue
             if entry.is_dir(follow_symlinks=False):

@@ -1,16 +1,16 @@
 """Serves published models on TF Serving's REST and gRPC API: by TF Serving where it is installed, else by a local stand-in.
 
-python -m tfvae.serve --model_base_path=exports/shapes_gan
+python -m tfvae.serve --model_base_path=published/shapes_gan
 python -m tfvae.serve --model_config_file=serving/models.config --batching_parameters_file=serving/batching.txt
 
 Where tensorflow_model_server is on PATH, this process becomes it. The stand-in is for development and tests: one Python
 process with the same API, batching and versions, on this machine's loopback address unless --host says otherwise.
 """
 
-import asyncio
 import os
 import pathlib
 import shutil
+import socket
 
 from absl import flags
 
@@ -103,12 +103,8 @@ def become_model_server(program):
             "--allow_version_labels_for_unavailable_models=true",
         ]
     else:
-        base_path = pathlib.Path(MODEL_BASE_PATH.value).resolve()
-        if not base_path.is_dir():
-            raise command.UserError(
-                f"--model_base_path={base_path} is not a folder: expected that of a model's versions."
-            )
-        arguments += [f"--model_name={MODEL_NAME.value or base_path.name}", f"--model_base_path={base_path}"]
+        name, base_path = single_model()
+        arguments += [f"--model_name={name}", f"--model_base_path={base_path}"]
     if BATCHING_PARAMETERS_FILE.value:
         arguments.append(f"--batching_parameters_file={existing_file(BATCHING_PARAMETERS_FILE)}")
     if CORS.value:
@@ -116,6 +112,20 @@ def become_model_server(program):
     print(f"TF Serving: {' '.join(arguments)}")
     print("It listens on every address of this machine, and has no flag for one.", flush=True)
     os.execv(program, arguments)
+
+
+def single_model():
+    """(name, folder) of --model_base_path, whose last part is the name unless another is given. Raises: UserError."""
+    path = pathlib.Path(MODEL_BASE_PATH.value).resolve()
+    if not path.is_dir():
+        raise command.UserError(
+            f"--model_base_path={path} is not a folder: expected the one that holds a model's versions."
+        )
+    if (path / "saved_model.pb").exists():
+        raise command.UserError(
+            f"--model_base_path={path} is itself a version: expected the folder above, {path.parent}, which names the model."
+        )
+    return MODEL_NAME.value or path.name, path
 
 
 def existing_file(flag):
@@ -131,24 +141,49 @@ def run_stand_in():
     why = "" if SERVER.value == "stand_in" else f" ({MODEL_SERVER} is not on PATH)"
     print(f"stand-in for TF Serving{why}: for development and tests", flush=True)
     try:
-        from tfvae.endpoint import server, settings
+        options = stand_in_options()
+        for flag in (REST_API_PORT, PORT):
+            check_port(flag)
+        with command.without_notes_of_libraries():
+            from tfvae.endpoint import server  # and TensorFlow with it
     except ImportError as error:
         raise command.UserError(
             f"{error}: serving needs more packages. Install them: pip install 'tfvae[serving]'."
         ) from error
+    server.serve(options)
+
+
+def check_port(flag):
+    """Raises: UserError: the port that a flag names cannot be opened. The servers' own message would be less clear."""
+    try:
+        address = socket.getaddrinfo(HOST.value, flag.value, type=socket.SOCK_STREAM)[0]
+        with socket.socket(*address[:3]) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address[4])
+    except OSError as error:
+        raise command.UserError(
+            f"--{flag.name}={flag.value} on {HOST.value} cannot be opened ({error.strerror or error}): give another "
+            f"--{flag.name} or --host, or stop the process that has it."
+        ) from error
+
+
+def stand_in_options():
+    """The stand-in's `settings.Options` of the flags. Raises: UserError."""
+    from tfvae.endpoint import settings
+
     if MODEL_CONFIG_FILE.value:
         models = settings.read_models(existing_file(MODEL_CONFIG_FILE))
     else:
-        models = settings.single_model(MODEL_BASE_PATH.value, MODEL_NAME.value)
-    batching = settings.Batching()
+        models = settings.one_model(*single_model())
+    batching = settings.DEFAULT_BATCHING
     if BATCHING_PARAMETERS_FILE.value:
         batching = settings.read_batching(existing_file(BATCHING_PARAMETERS_FILE))
-    most_rows = batching.max_batch_size if MAX_ROWS.value is None else MAX_ROWS.value
-    if most_rows > batching.max_batch_size:
+    largest = batching["max_batch_size"]
+    if MAX_ROWS.value is not None and MAX_ROWS.value > largest:
         raise command.UserError(
-            f"--max_rows={most_rows}: expected at most max_batch_size of the batching, {batching.max_batch_size}."
+            f"--max_rows={MAX_ROWS.value}: expected at most max_batch_size of the batching, {largest}."
         )
-    options = server.Options(
+    return settings.Options(
         models=models,
         model_config_file=MODEL_CONFIG_FILE.value,
         model_config_file_poll_wait_seconds=MODEL_CONFIG_FILE_POLL_WAIT_SECONDS.value,
@@ -156,13 +191,12 @@ def run_stand_in():
         host=HOST.value,
         port=PORT.value,
         rest_api_port=REST_API_PORT.value,
-        cors=CORS.value,
+        rest_api_enable_cors_support=CORS.value,
         max_body_bytes=MAX_BODY_BYTES.value,
-        max_rows=most_rows,
+        max_rows=MAX_ROWS.value or largest,
         max_concurrent_requests=MAX_CONCURRENT_REQUESTS.value,
         timeout_seconds=TIMEOUT_SECONDS.value,
     )
-    asyncio.run(server.serve(options))
 
 
 if __name__ == "__main__":

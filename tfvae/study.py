@@ -4,20 +4,19 @@ python -m tfvae.study --flagfile=configs/study/paper.cfg --output_dir=runs/study
 python -m tfvae.study --flagfile=configs/study/all.cfg --scale=cpu --data_dir=cifar10=PREPARED_TFDS --data_dir=lfw=FOLDER
 
 Every experiment is trained and scored in processes of its own. The same command again goes on where it was cut; what is
-finished is skipped, what fails is reported and left behind. Several processes and machines may share --output_dir.
+finished is skipped, what fails is reported and left behind. On several machines with one disk, a scheduler runs --work=NAME
+for each name of --list, then --report_only: scripts/study_slurm.sh and scripts/study_kubernetes.yaml.
 """
 
 import re
 import shlex
 import sys
-import time
 
 from absl import flags
 
 from tfvae import command
-from tfvae.command import duration
 from tfvae.data import datasets
-from tfvae.studies import estimate, plan, report, results, runner, sizes, tasks
+from tfvae.studies import plan
 
 EXPERIMENT = flags.DEFINE_multi_string(
     "experiment", [], "TABLE/NAME: FLAGFILE --flag=value …: a row, and how tfvae.train makes it. Repeated."
@@ -48,7 +47,7 @@ CLASSIFIER_DIR = flags.DEFINE_string(
     "classifier_dir",
     None,
     "Extractor without Inception: folders of tfvae.train_classifier, {dataset} for the dataset's name; what is missing is "
-    "trained. Default: classifiers/{dataset} in --output_dir.",
+    "trained. Default: in --output_dir, one for each dataset's images.",
 )
 NUM_IMAGES = flags.DEFINE_integer(
     "num_images", 10_000, "Most images on each side of a score; datasets with few held-out images take fewer.", 20
@@ -63,49 +62,17 @@ EVAL_POINTS = flags.DEFINE_integer("eval_points", 10, "Scores of a small sample 
 ASSUMED_TFLOPS = flags.DEFINE_float(
     "assumed_tflops",
     None,
-    "TFLOP/s that training sustains, for the hours told before anything is measured. Default: "
-    f"{', '.join(f'{name} {value / 1e12:g}' for name, value in estimate.ASSUMED.items())}.",
+    "TFLOP/s that training sustains, to estimate hours before anything is measured. Default: "
+    f"{', '.join(f'{name} {value / 1e12:g}' for name, value in plan.SCALES.items())}.",
     1e-6,
 )
 NOTE = flags.DEFINE_multi_string("note", [], "A sentence for the report, such as where the data came from. Repeated.")
 REPORT_ONLY = flags.DEFINE_boolean("report_only", False, "Run nothing: write the report of what is there.")
 DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print experiments and estimated hours, then stop.")
-
-
-def main(argv):
-    with command.user_errors():
-        study = make_study()
-        command.check_replaceable(study.report_dir, "output_dir", report.foreign, overwrite=True)
-        chosen = study.selected(ONLY.value)
-    speed = (ASSUMED_TFLOPS.value or estimate.ASSUMED[study.scale] / 1e12) * 1e12
-    data_dirs = {dataset: study.data_dir(dataset) for dataset in study.datasets}
-    known = sizes.of_experiments(study.experiments, data_dirs, study.output_dir / "sizes.json")
-    failed, stopped = {}, False
-    if not REPORT_ONLY.value:
-        print(overview(study, chosen, known, speed), flush=True)
-        if DRY_RUN.value:
-            return
-        failed, stopped = run(study, chosen, known, speed)
-    if stopped:
-        raise command.UserError(
-            "stopped; what was running is saved. The same command goes on, --report_only reports so far."
-        )
-    found = results.read(study, known)
-    with runner.Runner(study, None).lock("report") as lock:
-        if lock is None:
-            raise command.UserError("another process writes the report: expected none; it is there in a minute.")
-        file = report.write(study, found, shown_command(sys.argv[1:]), NOTE.value)
-    print(f"Report: {file} and {file.with_suffix('.html')}")
-    if REPORT_ONLY.value:
-        return
-    missing = [row for row in found.rows if row.experiment in chosen and not row.scores]
-    for name, line in failed.items():
-        print(f"failed: {name}: {line}")
-    if missing or failed:
-        raise command.UserError(
-            f"{len(missing)} of {len([r for r in found.rows if r.experiment in chosen])} rows are empty and {len(failed)} tasks "
-            "failed: expected all; the report gives the reasons, and the same command tries again."
-        )
+LIST = flags.DEFINE_boolean(
+    "list", False, "Print what there is to do, one task a line: NAME, done or missing, what it waits for; tabs between."
+)
+WORK = flags.DEFINE_string("work", None, "NAME of --list: do this task alone and write no report.")
 
 
 def make_study():
@@ -126,12 +93,62 @@ def make_study():
         output_dir=output_dir,
         data_dirs={dataset: str(command.path("data_dir", folder)) for dataset, folder in data_dirs.items()},
         inception_dir=inception_dir,
-        classifier_dir=classifier_dir or str(output_dir / "classifiers" / "{dataset}"),
+        classifier_dir=classifier_dir,
         num_images=NUM_IMAGES.value,
         num_seeds=NUM_SEEDS.value,
         mixture_tables=tuple(MIXTURE_TABLES.value),
         eval_points=EVAL_POINTS.value,
     )
+
+
+command.start(__name__, lambda: make_study().selected(ONLY.value))
+
+from tfvae.studies import estimate, report, results, sizes, tasks, work
+
+
+def main(argv):
+    with command.user_errors():
+        modes = [f.name for f in (REPORT_ONLY, DRY_RUN, LIST, WORK) if f.value not in (None, False)]
+        if len(modes) > 1:
+            raise ValueError(f"--{' and --'.join(modes)} given: expected one of them.")
+        study = make_study()
+        if WORK.value is not None:
+            command.check_writable(study.report_dir, "output_dir")
+        elif not LIST.value:
+            command.check_replaceable(study.report_dir, "output_dir", report.foreign, overwrite=True)
+        chosen = study.selected(ONLY.value)
+        everything = tasks.of_study(study, chosen)
+        task = None if WORK.value is None else work.task_named(study, everything, WORK.value)
+    if LIST.value:
+        print(work.listing(everything))
+        return
+    if task:
+        for line in work.do(study, [task]).values():
+            raise command.UserError(f"{task.name}: {line}")
+        return
+    speed = (ASSUMED_TFLOPS.value or plan.SCALES[study.scale] / 1e12) * 1e12
+    data_dirs = {dataset: study.data_dir(dataset) for dataset in study.datasets}
+    known = sizes.of_experiments(study.experiments, data_dirs, study.output_dir / "sizes.json")
+    failed = {}
+    if not REPORT_ONLY.value:
+        print(work.overview(study, chosen, known, speed), flush=True)
+        if DRY_RUN.value:
+            return
+        failed = work.do(study, everything, lambda: estimate.seconds_left(study, chosen, known, speed))
+    found = results.read(study, known)
+    file = report.write(study, found, shown_command(sys.argv[1:]), NOTE.value)
+    print(f"Report: {file} and {file.with_suffix('.html')}")
+    if REPORT_ONLY.value:
+        return
+    rows = [row for row in found.rows if row.experiment in chosen]
+    empty = [row for row in rows if not row.scores]
+    for name, line in failed.items():
+        print(f"failed: {name}: {line}")
+    if empty or failed:
+        raise command.UserError(
+            f"{len(empty)} of {len(rows)} rows are empty and {len(failed)} tasks failed: expected all; the report gives the "
+            "reasons, and the same command tries again."
+        )
 
 
 def shown_command(arguments):
@@ -141,46 +158,6 @@ def shown_command(arguments):
     # It makes nothing of what is shown.
     shown = [argument for argument in shown if argument not in ("--report_only", "--report_only=true")]
     return " ".join(["python -m tfvae.study", *(f"'{a}'" if " " in a else a for a in shown)])
-
-
-def overview(study, chosen, known, speed):
-    """What is going to be done, and for how long, as text."""
-    seconds = estimate.training_seconds(study, known, speed)
-    width = max(len(one.name) for one in chosen)
-    lines = [f"{'experiment':<{width}} {'images':>12} {'PFLOP':>10} {'training':>9}  state"]
-    for one in chosen:
-        seen = tasks.trained_images(study, one)
-        state = "trained" if seen == one.total_images else f"at {seen:,} images" if seen else ""
-        hours = duration(seconds[one.folder]) if one.folder in seconds else "?"
-        flops = f"{known[one.folder]['flops'] / 1e15:,.2f}" if one.folder in known else "?"
-        lines.append(f"{one.name:<{width}} {one.total_images:>12,} {flops:>10} {hours:>9}  {state}")
-    left = estimate.seconds_left(study, chosen, known, speed)
-    lines.append(
-        f"{len(chosen)} experiments, {len({one.folder for one in chosen})} trainings, about {left / 3600:,.1f} hours left on one "
-        f"machine: estimated at {speed / 1e12:g} TFLOP/s where nothing was measured yet (--assumed_tflops), without extractors"
-    )
-    return "\n".join(lines)
-
-
-def run(study, chosen, known, speed):
-    """Does what is left: ({task: line} of those that failed, whether it was told to stop)."""
-    everything = tasks.of_study(study, chosen)
-    told = 0.0
-
-    def say(number, task, step, seconds, line):
-        nonlocal told
-        now = time.monotonic()
-        running = step is not None and seconds > 0
-        if running and now - told < runner.STATUS_SECONDS:
-            return
-        told = now
-        parts = [task.name, *([step.name] if step else []), *([duration(seconds)] if running else []), line]
-        left = estimate.seconds_left(study, chosen, known, speed) / 3600
-        print(f"[{number}/{len(everything)}] {': '.join(parts)}  ({left:,.1f} h left in all)", flush=True)
-
-    doer = runner.Runner(study, say)
-    with doer.listening():
-        return doer.work_off(everything), doer.stopping
 
 
 if __name__ == "__main__":

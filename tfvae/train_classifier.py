@@ -51,6 +51,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae.data import pipeline
 from tfvae.scoring import classifier
 from tfvae.training import strategy as strategies
 
@@ -60,7 +61,9 @@ def main(argv):
         output, data_dir = check_flags()
         strategy = strategies.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
         strategies.check_batch_size(BATCH_SIZE.value, strategy)
-        train, held_out = classifier.labelled_splits(DATASET.value, data_dir, RESOLUTION.value, MIN_IMAGES.value)
+        source = dict(data_dir=data_dir, resolution=RESOLUTION.value)
+        data = pipeline.load(DATASET.value, **source, streaming=False).fingerprint
+        train, held_out = classifier.labelled_splits(DATASET.value, **source, min_images=MIN_IMAGES.value)
     recipe = datasets.record(DATASET.value).recipe
     epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
     steps = max(1, train.num_images // BATCH_SIZE.value)
@@ -70,6 +73,7 @@ def main(argv):
         "class_names": train.class_names,
         "train_images": train.num_images,
         "train_fingerprint": train.fingerprint,
+        "data_fingerprint": data,  # of the whole training split: it does not depend on which of its images are learned
         "epochs": epochs,
         "base_channels": base_channels,
         "batch_size": BATCH_SIZE.value,

@@ -15,7 +15,7 @@ from tfvae.data import datasets, folder, images
 from tfvae.data.errors import DataError
 from tfvae.data.split import Records, Split
 
-__all__ = ["DataError", "Split", "describe", "held_out_split", "load"]
+__all__ = ["DataError", "Split", "describe", "held_out_split", "load", "prepare"]
 
 # The most decoded pixels that are held in memory (twice: as an array and as a tensor). Larger splits stream.
 MEMORY_LIMIT_BYTES = 4 * 1024**3
@@ -66,6 +66,14 @@ def describe(dataset, *, data_dir=None, resolution=None):
         resolution = resolution or _native_resolution(record, features)
         class_names = _class_names(features)
     return Split(dataset, "train", resolution, 0, len(class_names), class_names, images=None, labels=None)
+
+
+def prepare(dataset, data_dir=None):
+    """The folder in which a dataset's files lie, prepared first where needed. Args and raises: as `load`'s."""
+    record = datasets.record(dataset)
+    if record.folder is not None:
+        return pathlib.Path(record.folder).expanduser()
+    return pathlib.Path(_prepare(record, data_dir).data_dir)
 
 
 def held_out_split(dataset, *, data_dir=None):

@@ -36,9 +36,11 @@ def encoder_of(model, ema=True):
     ema: its moving average, which belongs with the decoder's.
     """
 
+    encoder = model.ema_discriminator if ema else model.discriminator
+
     @tf.function(reduce_retracing=True)
     def encode(image):
-        return model.encode(images.to_model_range(image), ema=ema)
+        return model.encode(images.to_model_range(image), encoder=encoder)
 
     def encode_all(image):
         parts = [encode(tf.constant(image[start : start + BATCH])) for start in range(0, len(image), BATCH)]

@@ -1,147 +1,87 @@
-"""The endpoint's process: opens the ports, follows the folders, and stops without dropping a request."""
+"""The endpoint's process: one aiohttp application, which also runs the gRPC server and follows the models' folders."""
 
 import asyncio
-import dataclasses
-import signal
-import socket
+import functools
+import threading
+import time
 import traceback
 
 import tensorflow as tf
 from aiohttp import web
 
 from tfvae.command import UserError
-from tfvae.endpoint import settings
-from tfvae.endpoint.metrics import Metrics
-from tfvae.endpoint.requests import Gate, Requests
-from tfvae.endpoint.rest import Rest
-from tfvae.endpoint.rpc import make_server
-from tfvae.endpoint.versions import Versions, loader
+from tfvae.endpoint import rest, rpc, settings
+from tfvae.endpoint.requests import Requests
+from tfvae.endpoint.servable import Servable
+from tfvae.endpoint.versions import Versions
 
 POLL_SECONDS = 1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What the command's flags say.
-
-    Args:
-        models: {name: settings.Model}. model_config_file: where they came from, read again every
-            `model_config_file_poll_wait_seconds` if that is not 0. batching: a `settings.Batching`. host: to listen on.
-            port: gRPC's. rest_api_port: REST's. cors: whether pages from elsewhere may use the REST API.
-            max_body_bytes, max_rows: of a request. max_concurrent_requests: one more is refused. timeout_seconds: of a
-            request, and of the requests that run when the process is told to stop.
-    """
-
-    models: dict
-    model_config_file: str | None
-    model_config_file_poll_wait_seconds: float
-    batching: settings.Batching
-    host: str
-    port: int
-    rest_api_port: int
-    cors: bool
-    max_body_bytes: int
-    max_rows: int
-    max_concurrent_requests: int
-    timeout_seconds: float
-
-
-def say(line):
-    """One line for the operator."""
-    print(line, flush=True)
-
-
-async def serve(options):
-    """Serves until SIGTERM or SIGINT.
-
-    Raises:
-        UserError: a port cannot be had.
-    """
-    tf.get_logger().setLevel("ERROR")
-    metrics = Metrics()
-    versions = Versions(options.models, loader(options.batching, metrics), say)
-    gate = Gate(options.max_concurrent_requests, options.timeout_seconds, metrics, versions.knows)
-    requests = Requests(versions, options.max_rows)
-
-    rest_socket = listen(options.host, options.rest_api_port, "rest_api_port")
-    listen(options.host, options.port, "port").close()  # gRPC opens its own; this one only asks whether it can
-    rpc = make_server(requests, gate, options.max_body_bytes)
-    address = f"[{options.host}]" if ":" in options.host else options.host
-    try:
-        rpc.add_insecure_port(f"{address}:{options.port}")
-    except RuntimeError as error:
-        raise UserError(f"--port={options.port} on {options.host}: {error}") from error
-    rest = Rest(requests, gate, metrics.page, options.max_body_bytes, options.cors)
-    runner = web.AppRunner(
-        rest.application(), handle_signals=False, access_log=None, shutdown_timeout=options.timeout_seconds
+def serve(options):
+    """Serves until SIGTERM or SIGINT, then finishes the requests that run. options: a `settings.Options`."""
+    say = functools.partial(print, flush=True)
+    web.run_app(
+        make_application(options, say),
+        host=options.host,
+        port=options.rest_api_port,
+        shutdown_timeout=options.timeout_seconds,
+        access_log=None,
+        print=None,
     )
-    await runner.setup()
-    await web.SockSite(runner, rest_socket).start()
-    await rpc.start()
-    say(f"REST http://{address}:{options.rest_api_port}/v1/models/{next(iter(options.models))}")
-    say(f"gRPC {address}:{options.port}")
-
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    followers = [asyncio.create_task(_follow_folders(versions, stopping))]
-    if options.model_config_file and options.model_config_file_poll_wait_seconds:
-        followers.append(asyncio.create_task(_follow_config(options, versions, stopping)))
-    await stopping.wait()
-
-    say(f"Stopping: {gate.running} request(s) still run")
-    versions.stop()
-    await asyncio.gather(runner.cleanup(), rpc.stop(options.timeout_seconds))
-    await asyncio.gather(*followers)
-    await asyncio.to_thread(gate.close)
-    await asyncio.to_thread(versions.close)
     say("Stopped.")
 
 
-def listen(host, port, flag):
-    """A listening socket. flag: for the message. Raises: UserError."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-        return listener
-    except OSError as error:
-        raise UserError(
-            f"--{flag}={port} on {host} cannot be opened ({error.strerror or error}): give another --{flag} or --host, or stop "
-            "the process that has it."
-        ) from error
+def make_application(options, say):
+    """The whole endpoint: REST's application, whose start and end are also gRPC's and the models'.
+
+    Args:
+        options: a `settings.Options`. say: what to do with a line for the operator.
+    """
+    tf.get_logger().setLevel("ERROR")
+    address = f"[{options.host}]" if ":" in options.host else options.host
+    versions = Versions(options.models, functools.partial(Servable, batching=options.batching), say)
+    requests = Requests(versions, options)
+
+    async def run_models(application):
+        say(f"REST http://{address}:{options.rest_api_port}/v1/models/{next(iter(options.models))}")
+        say(f"gRPC {address}:{options.port}")
+        follower = threading.Thread(target=_follow, args=(options, versions, say), daemon=True)
+        follower.start()
+        yield
+        versions.stopping.set()
+        versions.models = {}  # so that the last round releases all
+        for wait in (follower.join, requests.threads.shutdown, versions.poll):
+            await asyncio.to_thread(wait)
+
+    async def run_grpc(application):
+        server = rpc.make_server(requests, options.max_body_bytes)
+        server.add_insecure_port(f"{address}:{options.port}")
+        await server.start()
+        yield
+        await server.stop(options.timeout_seconds)
+
+    async def say_stopping(application):
+        say(f"Stopping: {len(requests.running)} request(s) still run")
+
+    application = rest.make_application(requests, options)
+    application.cleanup_ctx.extend([run_models, run_grpc])
+    application.on_shutdown.append(say_stopping)
+    return application
 
 
-async def _wait(event, seconds):
-    """Whether an event happened within so many seconds."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-        return True
-    except asyncio.TimeoutError:
-        return False
-
-
-async def _follow_folders(versions, stopping):
-    while True:
+def _follow(options, versions, say):
+    """Loads and releases what models.config and the folders say, until told to stop."""
+    read_at = time.monotonic()
+    while not versions.stopping.is_set():
         try:
-            await asyncio.to_thread(versions.poll)
+            versions.poll()
         except Exception:
             traceback.print_exc()  # the next round may go better; what is served stays
-        if await _wait(stopping, POLL_SECONDS):
-            return
-
-
-async def _follow_config(options, versions, stopping):
-    known = options.models
-    while not await _wait(stopping, options.model_config_file_poll_wait_seconds):
-        try:
-            models = settings.read_models(options.model_config_file)
-        except UserError as error:
-            say(f"{error} The models of before stay.")
-            continue
-        if models != known:
-            known = models
-            versions.replace_models(models)
-            say(f"--model_config_file={options.model_config_file} changed: {', '.join(models)}")
+        versions.stopping.wait(POLL_SECONDS)
+        if 0 < options.model_config_file_poll_wait_seconds <= time.monotonic() - read_at and options.model_config_file:
+            read_at = time.monotonic()
+            try:
+                versions.models = settings.read_models(options.model_config_file)
+            except UserError as error:
+                say(f"{error} The models of before stay.")

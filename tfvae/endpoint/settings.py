@@ -1,4 +1,4 @@
-"""TF Serving's two text files: which models to serve (models.config), and how to batch (the batching parameters)."""
+"""What to serve and how: the flags, and TF Serving's two text files, models.config and the batching parameters."""
 
 import dataclasses
 import os
@@ -11,160 +11,110 @@ from tfvae.command import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    """One model to serve.
+class Options:
+    """What the command's flags say, under their names."""
 
-    Args:
-        base_path: folder of version folders. policy: "latest", "all" or "specific".
-        num_versions: of `latest`. versions: of `specific`. labels: {label: version}.
-    """
-
-    name: str
-    base_path: pathlib.Path
-    policy: str = "latest"
-    num_versions: int = 1
-    versions: tuple[int, ...] = ()
-    labels: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    def wanted(self, found):
-        """Of the versions on disk, those to serve: sorted, newest first."""
-        newest_first = sorted(found, reverse=True)
-        if self.policy == "latest":
-            return newest_first[: self.num_versions]
-        return [version for version in newest_first if self.policy == "all" or version in self.versions]
+    models: dict  # {name: ModelConfig}
+    model_config_file: str | None  # where they came from; read again every so many seconds, unless that is 0
+    model_config_file_poll_wait_seconds: float
+    batching: dict  # like DEFAULT_BATCHING
+    host: str
+    port: int  # gRPC's
+    rest_api_port: int
+    rest_api_enable_cors_support: bool
+    max_body_bytes: int
+    max_rows: int  # of a request
+    max_concurrent_requests: int
+    timeout_seconds: float  # of a request, and of those that run when the process is told to stop
 
 
-def single_model(base_path, name=None):
-    """{name: Model} of --model_base_path, whose last part is the model's name unless another is given.
-
-    Raises:
-        UserError: no folder of versions is there.
-    """
-    path = pathlib.Path(base_path).resolve()
-    if not path.is_dir():
-        raise UserError(
-            f"--model_base_path={base_path} is not a folder: expected the one that holds a model's versions."
-        )
-    if (path / "saved_model.pb").exists():
-        raise UserError(
-            f"--model_base_path={base_path} is itself a version: expected the folder above, {path.parent}, which names the model."
-        )
-    name = name or path.name
-    return {name: Model(name, path)}
+def one_model(name, base_path):
+    """{name: ModelConfig} of one model, its newest version. base_path: folder of its versions."""
+    return {name: model_server_config_pb2.ModelConfig(name=name, base_path=str(base_path))}
 
 
 def read_models(file):
-    """{name: Model} of a models.config.
-
-    Raises:
-        UserError: the file is not one that TF Serving would take, or asks for what the stand-in lacks.
-    """
-    try:
-        text = pathlib.Path(file).read_text()
-        server = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise UserError(
-            f"--model_config_file={file} cannot be read ({error}): expected a text ModelServerConfig."
-        ) from error
+    """{name: ModelConfig} of a models.config. Raises: UserError: TF Serving would not take it."""
+    server = model_server_config_pb2.ModelServerConfig()
+    _read(file, "--model_config_file", server)
     models = {}
     for config in server.model_config_list.config:
-        where = f"--model_config_file={file}, model {config.name!r}"
-        if not config.name or config.name in models:
-            raise UserError(f"{where}: expected a name, and each name once.")
-        if config.model_platform != "tensorflow":
-            raise UserError(f"{where}: model_platform is {config.model_platform!r}, expected 'tensorflow'.")
-        if not os.path.isabs(config.base_path):
-            # TF Serving's rule, so that a file that works here works there.
-            raise UserError(f"{where}: base_path {config.base_path!r} is not absolute: expected a path from the root.")
-        policy = config.model_version_policy
-        kind = policy.WhichOneof("policy_choice") or "latest"
-        models[config.name] = Model(
-            name=config.name,
-            base_path=pathlib.Path(config.base_path),
-            policy=kind,
-            num_versions=max(policy.latest.num_versions, 1),
-            versions=tuple(policy.specific.versions),
-            labels=dict(config.version_labels),
-        )
+        old_form = config.model_type == model_server_config_pb2.TENSORFLOW and not config.model_platform
+        known = config.model_platform == "tensorflow" or old_form
+        if not config.name or config.name in models or not known or not os.path.isabs(config.base_path):
+            raise UserError(
+                f"--model_config_file={file}, model {config.name!r}: expected a name that no other model has, model_platform: "
+                "'tensorflow', and a base_path that begins with /."
+            )
+        models[config.name] = config
     if not models:
         raise UserError(f"--model_config_file={file} names no model: expected model_config_list {{ config {{ … }} }}.")
     return models
 
 
-@dataclasses.dataclass(frozen=True)
-class Batching:
-    """How requests are merged, in TF Serving's words; the defaults suit a CPU.
-
-    A batch waits for nothing but a free thread: while one runs, the next collects. On two cores one thread gave 1.4 times the
-    pictures a second of two, because its batches were larger.
-
-    Args:
-        max_batch_size: rows of a batch, and of one request. batch_timeout_micros: how long a batch waits for more rows.
-        max_enqueued_batches: beyond which requests are refused. num_batch_threads: batches that run at once.
-        allowed_batch_sizes: to which batches are padded, the last being `max_batch_size`; none: no padding.
-    """
-
-    max_batch_size: int = 32
-    batch_timeout_micros: int = 0
-    max_enqueued_batches: int = 128
-    num_batch_threads: int = dataclasses.field(default_factory=lambda: max(1, len(os.sched_getaffinity(0)) // 2))
-    allowed_batch_sizes: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: expected 1 or more.")
-        if self.batch_timeout_micros < 0:
-            raise UserError(f"batch_timeout_micros is {self.batch_timeout_micros}: expected 0 or more.")
-        sizes = self.allowed_batch_sizes
-        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != self.max_batch_size):
-            raise UserError(
-                f"allowed_batch_sizes are {', '.join(map(str, sizes))}: expected an increasing list whose last is "
-                f"max_batch_size, {self.max_batch_size}."
-            )
+def wanted_versions(config, found):
+    """Of the versions on disk, those that a ModelConfig asks for: newest first."""
+    policy, newest_first = config.model_version_policy, sorted(found, reverse=True)
+    if policy.HasField("all"):
+        return newest_first
+    if policy.HasField("specific"):
+        return [version for version in newest_first if version in policy.specific.versions]
+    return newest_first[: max(policy.latest.num_versions, 1)]
 
 
-# The fields of tensorflow_serving/servables/tensorflow/session_bundle_config.proto that the stand-in follows; the proto
-# itself is not in the tensorflow-serving-api package.
-_WRAPPED = {"max_batch_size": 1, "batch_timeout_micros": 2, "max_enqueued_batches": 3, "num_batch_threads": 4}
+# How requests are merged: TF Serving's names, which are also the arguments of `tf.nondifferentiable_batch_function`. For a CPU:
+# a batch waits for nothing but a free thread, and while one runs, the next collects. On two cores one thread gave 1.4 times
+# the pictures per second of two, because its batches were larger.
+DEFAULT_BATCHING = {
+    "max_batch_size": 32,  # rows of a batch, and of one request
+    "batch_timeout_micros": 0,  # how long a batch waits for more rows
+    "max_enqueued_batches": 128,  # beyond which requests are refused
+    "num_batch_threads": max(1, len(os.sched_getaffinity(0)) // 2),  # batches that run at once
+    "allowed_batch_sizes": None,  # to which batches are padded, the last being max_batch_size; None: no padding
+}
 
-
-def _batching_parameters():
-    """An empty BatchingParameters message."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="tfvae/batching_parameters.proto",
-        package="tfvae",
-        syntax="proto3",
-        dependency=["google/protobuf/wrappers.proto"],
-    )
-    message = file.message_type.add(name="BatchingParameters")
-    kind = descriptor_pb2.FieldDescriptorProto
-    for name, number in _WRAPPED.items():
-        message.field.add(
-            name=name,
-            number=number,
-            type=kind.TYPE_MESSAGE,
-            label=kind.LABEL_OPTIONAL,
-            type_name=".google.protobuf.Int64Value",
-        )
-    message.field.add(name="allowed_batch_sizes", number=6, type=kind.TYPE_INT64, label=kind.LABEL_REPEATED)
-    pool = descriptor_pool.Default()
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tfvae.BatchingParameters"))()
+# TF Serving's session_bundle_config.proto, in so far as the stand-in follows it; the tensorflow-serving-api package has no class
+# for it.
+_BATCHING_PROTO = """
+name: "batching_parameters.proto"
+syntax: "proto3"
+message_type { name: "Integer" field { name: "value" number: 1 type: TYPE_INT64 } }
+message_type {
+  name: "BatchingParameters"
+  field { name: "max_batch_size" number: 1 type: TYPE_MESSAGE type_name: ".Integer" }
+  field { name: "batch_timeout_micros" number: 2 type: TYPE_MESSAGE type_name: ".Integer" }
+  field { name: "max_enqueued_batches" number: 3 type: TYPE_MESSAGE type_name: ".Integer" }
+  field { name: "num_batch_threads" number: 4 type: TYPE_MESSAGE type_name: ".Integer" }
+  field { name: "allowed_batch_sizes" number: 6 type: TYPE_INT64 label: LABEL_REPEATED }
+}
+"""
 
 
 def read_batching(file):
-    """The `Batching` of a batching parameters file; what it leaves out keeps its default.
-
-    Raises:
-        UserError: not such a file, or one with fields that the stand-in does not follow.
-    """
-    try:
-        message = text_format.Parse(pathlib.Path(file).read_text(), _batching_parameters())
-        values = {name: getattr(message, name).value for name in _WRAPPED if message.HasField(name)}
-        return Batching(**values, allowed_batch_sizes=tuple(message.allowed_batch_sizes))
-    except (OSError, UnicodeDecodeError, text_format.ParseError, UserError) as error:
-        known = ", ".join([*_WRAPPED, "allowed_batch_sizes"])
+    """`DEFAULT_BATCHING` with the parameters of a file in their places. Raises: UserError: bad values or unknown fields."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(text_format.Parse(_BATCHING_PROTO, descriptor_pb2.FileDescriptorProto()).SerializeToString())
+    message = message_factory.GetMessageClass(pool.FindMessageTypeByName("BatchingParameters"))()
+    _read(file, "--batching_parameters_file", message)
+    integers = {field.name: value.value for field, value in message.ListFields() if field.message_type}
+    batching, sizes = DEFAULT_BATCHING | integers, list(message.allowed_batch_sizes)
+    wrong = [name for name, value in integers.items() if value < (0 if name == "batch_timeout_micros" else 1)]
+    if sizes:
+        batching["allowed_batch_sizes"] = sizes
+        if sizes != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != batching["max_batch_size"]:
+            wrong.append("allowed_batch_sizes")
+    if wrong:
         raise UserError(
-            f"--batching_parameters_file={file}: {error} Expected a text BatchingParameters with some of {known}."
-        ) from error
+            f"--batching_parameters_file={file}: {', '.join(wrong)}: expected 1 or more, 0 or more for batch_timeout_micros, "
+            "and allowed_batch_sizes that rise to max_batch_size."
+        )
+    return batching
+
+
+def _read(file, flag, message):
+    """Reads a text proto into a message. flag: that names the file. Raises: UserError."""
+    try:
+        text_format.Parse(pathlib.Path(file).read_text(), message)
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        kind = message.DESCRIPTOR.name
+        raise UserError(f"{flag}={file} cannot be read ({error}): expected a text {kind} as in serving/.") from error

@@ -1,131 +1,135 @@
-"""Tensors of requests and answers: protocol buffers to arrays and back, and whether a request fits its signature."""
+"""Tensors of requests and answers as arrays and back: JSON by rows or by columns, and protocol buffers."""
 
+import base64
+import json
+import math
+
+import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from tfvae.endpoint.statuses import invalid
 
-# A tensor proto of a few bytes may claim any shape, its last value repeated. 64 Mi elements are more than a body can hold.
+# By dtype: the field of a TensorProto, and what Python's JSON gives for its values. TF Serving fills the fields, which clients
+# read by name, and not `tensor_content`; like Python it takes 1 for a float, but not 1.0 for an integer.
+_KINDS = {
+    tf.float32: ("float_val", {int, float}),
+    tf.float64: ("double_val", {int, float}),
+    tf.int32: ("int_val", {int}),
+    tf.int64: ("int64_val", {int}),
+    tf.uint8: ("int_val", {int}),
+    tf.string: ("string_val", {str, dict}),
+}
+# A proto of a few bytes may claim any shape, its last value repeated. 64 Mi elements are more than a body can hold.
 _MOST_ELEMENTS = 1 << 26
 
-# TF Serving fills the typed fields, which clients read by name, and not `tensor_content`.
-_FIELDS = {
-    types_pb2.DT_FLOAT: "float_val",
-    types_pb2.DT_DOUBLE: "double_val",
-    types_pb2.DT_INT8: "int_val",
-    types_pb2.DT_UINT8: "int_val",
-    types_pb2.DT_INT16: "int_val",
-    types_pb2.DT_UINT16: "int_val",
-    types_pb2.DT_INT32: "int_val",
-    types_pb2.DT_INT64: "int64_val",
-    types_pb2.DT_UINT32: "uint32_val",
-    types_pb2.DT_UINT64: "uint64_val",
-    types_pb2.DT_BOOL: "bool_val",
-    types_pb2.DT_STRING: "string_val",
-}
 
-
-def type_name(enum):
-    """A data type as TensorFlow's messages call it: float, int64, uint8, string, …"""
-    return types_pb2.DataType.Name(enum).removeprefix("DT_").lower()
-
-
-def shape_text(shape):
-    """[2,3], with ? for what is not fixed."""
-    return f"[{','.join('?' if size is None else str(size) for size in shape)}]"
-
-
-def from_proto(alias, proto):
-    """A TensorProto as an array; `alias`: the input's name, for the message.
-
-    Raises:
-        ServingError: the proto contradicts itself.
-    """
-    sizes = [dim.size for dim in proto.tensor_shape.dim]
-    elements = 1
-    for size in sizes:
-        elements *= max(size, 0)
-    try:
-        if elements > _MOST_ELEMENTS or min(sizes, default=0) < 0 or len(sizes) > 32:
-            raise ValueError(f"shape {shape_text(sizes)}")
-        return tf.make_ndarray(proto)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise invalid(f"tensor parsing error: {alias}") from error
-
-
-def to_proto(array):
-    """An array as a TensorProto, as TF Serving writes it."""
-    dtype = tf.as_dtype(array.dtype).as_datatype_enum
-    if dtype not in _FIELDS:
-        return tf.make_tensor_proto(array)
-    proto = tensor_pb2.TensorProto(dtype=dtype)
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    getattr(proto, _FIELDS[dtype]).extend(array.ravel().tolist())
-    return proto
-
-
-def check_names(signature, request):
-    """Whether a PredictRequest has exactly the signature's inputs.
-
-    Raises:
-        ServingError.
-    """
-    given, expected = set(request.inputs), set(signature.inputs)
-    if len(given) != len(expected):
-
-        def listed(names):
-            return ",".join(sorted(names))
-
-        raise invalid(
-            f"input size does not match signature: {len(given)}!={len(expected)} len({{{listed(given)}}}) != "
-            f"len({{{listed(expected)}}}). Sent extra: {{{listed(given - expected)}}}. Missing but required: "
-            f"{{{listed(expected - given)}}}."
-        )
-    for alias in sorted(expected - given):
-        raise invalid(
-            f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found in request and no default "
-            f"value provided. Inputs expected to be in the request {{{','.join(sorted(given))}}}, or default input alias set: "
-        )
-
-
-def check_inputs(signature, arrays, most_rows):
-    """Rows of a request whose arrays fit the signature.
-
-    One request that does not fit would fail all those that share its batch.
+def from_json(document, inputs):
+    """A REST request's tensors, {name: array}. Raises: ServingError.
 
     Args:
-        arrays: {input: array}, all inputs. most_rows: of a request.
-
-    Raises:
-        ServingError.
+        document: the body as Python values, a dict with `instances` (rows) or `inputs` (columns). inputs: {name:
+            TensorInfo} of the signature.
     """
-    rows = None
-    places = {
-        alias: place for place, alias in enumerate(sorted(arrays, key=lambda alias: signature.inputs[alias].name))
-    }
-    for alias, array in sorted(arrays.items()):
-        info = signature.inputs[alias]
-        dtype = tf.as_dtype(array.dtype).as_datatype_enum
-        if dtype != info.dtype:
-            raise invalid(
-                f"Expects arg[{places[alias]}] to be {type_name(info.dtype)} but {type_name(dtype)} is provided"
-            )
-        if not array.ndim:
-            raise invalid("Batching Run() input tensors must have at least one dimension")
-        if rows is not None and len(array) != rows:
-            raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
-        rows = len(array)
-        if not tf.TensorShape(info.tensor_shape).is_compatible_with(array.shape):
-            expected = tf.TensorShape(info.tensor_shape).as_list()
-            raise invalid(f"Input {alias} has shape {shape_text(array.shape)}, expected {shape_text(expected)}")
-    check_rows(rows, most_rows)
-    return rows
+    names, as_rows = sorted(inputs), "instances" in document
+    if as_rows == ("inputs" in document):
+        raise invalid("expected either 'instances' (rows) or 'inputs' (columns)")
+    if as_rows:
+        rows = document["instances"] if isinstance(document["instances"], list) else []
+        if len(names) == 1:
+            rows = [row if _is_named(row) else {names[0]: row} for row in rows]
+        if not rows or any(not _is_named(row) or set(row) != set(names) for row in rows):
+            raise invalid(f"expected 'instances' to be a list of objects with exactly the inputs {', '.join(names)}")
+        columns = {name: [row[name] for row in rows] for name in names}
+    else:
+        columns = document["inputs"]
+        if len(names) == 1 and not _is_named(columns):
+            columns = {names[0]: columns}
+        if not _is_named(columns) or not set(names) <= set(columns):  # other keys pass, as in TF Serving
+            raise invalid(f"expected 'inputs' to be an object with the inputs {', '.join(names)}")
+    return {name: _from_lists(name, columns[name], tf.as_dtype(inputs[name].dtype)) for name in names}
 
 
-def check_rows(rows, most_rows):
-    """Raises: ServingError if a request has more rows than one may have."""
-    if rows > most_rows:
-        raise invalid(
-            f"Task size {rows} is larger than maximum input batch size {most_rows}: send at most {most_rows} rows a request"
+def _is_named(value):
+    """Whether a value is an object of inputs, not one value in base64."""
+    return isinstance(value, dict) and set(value) != {"b64"}
+
+
+def _from_lists(name, value, dtype):
+    """Nested lists as an array; `name` is the input's, for messages. Raises: ServingError."""
+    if dtype not in _KINDS:
+        raise invalid(f"input {name} is {dtype.name}, which has no form in JSON: ask by gRPC")
+    # As objects, so that every value keeps its Python type. Lists that differ in length stay lists.
+    array = np.array(value, dtype=object)
+    items = array.ravel().tolist()
+    if wrong := set(map(type, items)) - _KINDS[dtype][1]:
+        item = next(item for item in items if type(item) in wrong)
+        found = "lists of different lengths" if type(item) is list else json.dumps(item)[:100]
+        raise invalid(f"input {name}: expected values of {dtype.name}, found {found}")
+    try:
+        if dtype == tf.string:
+            return np.asarray(np.frompyfunc(_to_bytes, 1, 1)(array), dtype=object)
+        with np.errstate(over="raise"):
+            return array.astype(dtype.as_numpy_dtype)
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise invalid(f"input {name}: a value is no {dtype.name}: {error}") from error
+
+
+def _to_bytes(value):
+    return value.encode() if isinstance(value, str) else base64.b64decode(value["b64"], validate=True)
+
+
+def to_json(outputs, as_rows):
+    """A REST answer's text. Raises: ServingError: an output has no form in JSON.
+
+    Args:
+        outputs: {output: array [B, ...]}. as_rows: `predictions`, one element per row; else `outputs`, one list per output.
+    """
+    columns = {name: _to_lists(name, array) for name, array in sorted(outputs.items())}
+    if len(columns) == 1:
+        (answer,) = columns.values()
+    elif as_rows:
+        answer = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    else:
+        answer = columns
+    return json.dumps({"predictions" if as_rows else "outputs": answer})
+
+
+def _to_lists(name, array):
+    """An array as nested lists; `name` is the output's. Raises: ServingError."""
+    dtype = tf.as_dtype(array.dtype)
+    if dtype not in _KINDS:
+        raise invalid(f"output {name} is {dtype.name}, which has no form in JSON: ask by gRPC")
+    if dtype == tf.string:
+        encode, decode = (
+            lambda value: {"b64": base64.b64encode(value).decode()},
+            lambda value: value.decode("utf-8", "replace"),
         )
+        array = np.frompyfunc(encode if name.endswith("_bytes") else decode, 1, 1)(array)  # TF Serving's rule
+    elif dtype == tf.float32:
+        array = array.astype(str).astype(np.float64)  # by way of the shortest text: 0.1, not 0.10000000149011612
+    return array.tolist()
+
+
+def from_protos(protos):
+    """{name: array} of {name: TensorProto}. Raises: ServingError: one contradicts itself."""
+    arrays = {}
+    for name, proto in protos.items():
+        sizes = [dim.size for dim in proto.tensor_shape.dim]
+        try:
+            if min(sizes, default=0) < 0 or math.prod(sizes) > _MOST_ELEMENTS:
+                raise ValueError(f"shape {sizes}")
+            arrays[name] = tf.make_ndarray(proto)
+        except (TypeError, ValueError) as error:
+            raise invalid(f"input {name} cannot be read as a tensor: {error}") from error
+    return arrays
+
+
+def to_protos(arrays):
+    """{name: TensorProto} of {name: array}."""
+    protos = {}
+    for name, array in arrays.items():
+        protos[name] = tf.make_tensor_proto(array)
+        if kind := _KINDS.get(tf.as_dtype(array.dtype)):
+            protos[name].ClearField("tensor_content")
+            getattr(protos[name], kind[0])[:] = array.ravel().tolist()
+    return protos

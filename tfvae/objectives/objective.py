@@ -49,8 +49,10 @@ class Objective(keras.Model):
     A subclass says everything that others ask of an objective; nobody else compares its name:
 
     - `title`, `network_titles`: what people call it and its two networks.
-    - `encode`: None, or the method that gives an image's code. With it come the average of the second network,
-      reconstructions, the mixture prior and the signatures `encode` and `reconstruct` of a published version.
+    - `encode`: None, or the method that gives the posterior of an image's code: (image float32 [B, H, W, 3] in [-1, 1],
+      training=False, encoder=None: a network in the second one's place, such as its average) -> mean and log variance, both
+      float32 [B, latent_dim]. With it come the average of the second network, reconstructions, the mixture prior and the
+      signatures `encode` and `reconstruct` of a published version.
     - `discriminator_head`: arguments that make the second network's head.
     - `step_flops`, `pictures_per_image`: what a train step costs.
     - `progress_logs`: which of its logs the progress line shows.

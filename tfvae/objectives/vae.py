@@ -61,10 +61,8 @@ class VAE(Objective):
     def generator_weights(self):
         return super().generator_weights + ([] if self.log_sigma is None else [self.log_sigma.value])
 
-    def encode(self, image, training=False, ema=False):
-        """float32 [B, H, W, 3] in [-1, 1] -> mean, log variance, both float32 [B, latent_dim]; `ema`: by the average encoder."""
-        encoder = self.ema_discriminator if ema else self.discriminator
-        return tf.split(encoder(image, training=training), 2, axis=-1)
+    def encode(self, image, training=False, encoder=None):
+        return tf.split((encoder or self.discriminator)(image, training=training), 2, axis=-1)
 
     def train_step(self, batches):
         (batch,) = batches
@@ -126,7 +124,7 @@ class VAE(Objective):
     def statistics_inputs(self, images, labels, index):
         # Posterior latents, as in training: the decoder's statistics are of what it was trained on. A training call, for the
         # average encoder's spectral norm is measured along with them.
-        mean, log_variance = self.encode(to_model_range(images), training=True, ema=True)
+        mean, log_variance = self.encode(to_model_range(images), training=True, encoder=self.ema_discriminator)
         seed = tf.stack([tf.constant(self.seed, tf.int64), -1 - index])
         latent = mean + tf.exp(0.5 * log_variance) * tf.random.stateless_normal(tf.shape(mean), seed, alg="philox")
         return latent, labels if self.generator.num_classes else None

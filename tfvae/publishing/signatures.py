@@ -144,7 +144,7 @@ def of_model(settings, model):
         )
 
         def encode(image):
-            return tf.split(encoder(images.to_model_range(image)), 2, axis=-1)
+            return model.encode(images.to_model_range(image), encoder=encoder)
 
         def encode_chunk(image):
             return dict(zip(("mean", "log_variance"), encode(image)))

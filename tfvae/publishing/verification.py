@@ -93,7 +93,7 @@ def answers_of_a_server(folder, requests):
 def in_memory(signature, inputs, model):
     """The model's own answer to a request, pixels in the PNGs' place: dict of arrays."""
     if "image" in inputs:
-        mean, log_variance = model.encode(images.to_model_range(inputs["image"]), ema=True)
+        mean, log_variance = model.encode(images.to_model_range(inputs["image"]), encoder=model.ema_discriminator)
     if signature == "encode":
         return {"mean": mean.numpy(), "log_variance": log_variance.numpy()}
     if signature == "sample":

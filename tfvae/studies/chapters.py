@@ -51,7 +51,7 @@ TABLES = {
 }
 SHOWN_TABLES = ("main", "best", "modes")
 CURVES = ("frechet", "precision", "recall", "coverage")  # of `scores.SCORES`
-# Where something collapses, these show it.
+# Where a model collapses, these show it.
 COLLAPSE_CURVES = (*CURVES, "class_entropy", "modes_captured")
 
 
@@ -132,7 +132,12 @@ def _values(scores):
 
 
 def table(study, found, name, rows, shown, folder):
-    """One table's chapter. shown: folders of the runs that stand in the chapters before: alone they are not told of again."""
+    """The chapter of one table.
+
+    Args:
+        rows: `results.Row`s of the table. shown: folders of the runs that earlier chapters show: where a dataset has no other run
+            here, only its scores are shown again.
+    """
     heading, question = TABLES.get(name, (name, ""))
     parts = [f"## {heading}", question]
     for dataset in dict.fromkeys(row.experiment.dataset for row in rows):
@@ -142,7 +147,9 @@ def table(study, found, name, rows, shown, folder):
         parts.append(tables.scores(study, some, calibrations))
         there = {row.experiment.folder for row in some if row.curve or row.scores}
         if not there - shown:
-            parts.append("No more of these rows than the tables above tell of has been trained." if there else "")
+            parts.append(
+                "The tables above show the settings and costs of all of these that were trained." if there else ""
+            )
             continue
         if any(row.scores for row in some):
             parts += ["Fidelity and variety, measured:", tables.variety(some, calibrations)]
@@ -223,7 +230,7 @@ def figure(lines, file, text):
 
 
 def pictures(study, found, by_table, folder):
-    """Of the models of the tables that stand for all: best samples, neighbours, interpolations, reconstructions."""
+    """Best samples, neighbours, interpolations and reconstructions of the models of `SHOWN_TABLES`."""
     wanted = set(SHOWN_TABLES) & set(by_table) or set(by_table)
     parts = []
     for dataset in study.datasets:

@@ -7,7 +7,7 @@ from tfvae.scoring.scores import PAIRS, SCORES
 from tfvae.studies.plan import shown
 from tfvae.training import build
 
-SPREADS = 3.0  # standard deviations of a difference, over sets of drawn images, below which it is not told
+SPREADS = 3.0  # standard deviations, over sets of drawn images: a smaller difference does not count
 UNSEEN = 0.02  # the same for numbers without a spread, as a part of the larger one
 # Recall grows when drawn images lie far from the data and from each other, for their balls are then wide.
 WEAK_PRECISION = 0.1
@@ -34,7 +34,7 @@ class Comparison:
     why_not: str
 
     @property
-    def told(self):
+    def has_numbers(self):
         """Whether both numbers are there."""
         return self.first is not None and self.second is not None
 
@@ -97,7 +97,7 @@ def _better(name):
 
 
 def _no_numbers(comparisons):
-    return not any(made.told for made in comparisons)
+    return not any(made.has_numbers for made in comparisons)
 
 
 def judge(statement, groups):

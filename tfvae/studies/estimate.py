@@ -2,9 +2,7 @@
 
 from tfvae.studies import runner, tasks
 
-# Sustained in training, assumed until something was measured: FLOP/s by scale.
-ASSUMED = {"full": 20e12, "cpu": 0.15e12}
-SCORING_SECONDS = 180.0  # of one run's start, scores and pictures, likewise
+SCORING_SECONDS = 180.0  # of one run's start, scores and pictures, assumed until something was measured
 
 
 def training_seconds(study, sizes, speed):
@@ -18,7 +16,7 @@ def training_seconds(study, sizes, speed):
     """
     flops, seconds = {}, {}
     for one in study.experiments:
-        spent = runner.read_record(study.record_file(one.folder))["seconds"].get("training", 0.0)
+        spent = runner.read_record(study.record_file(study.run_name(one)))["seconds"].get("training", 0.0)
         if one.folder in sizes and spent and tasks.trained_images(study, one) == one.total_images:
             # By networks: what a processor makes of them differs.
             key = one.settings.architecture
@@ -40,7 +38,7 @@ def seconds_left(study, experiments, sizes, speed):
     measured, left = [], 0.0
     runs = {one.folder: one for one in experiments}
     for one in runs.values():
-        record = runner.read_record(study.record_file(one.folder))
+        record = runner.read_record(study.record_file(study.run_name(one)))
         spent = record["seconds"].get("training", 0.0)
         if tasks.trained_images(study, one) != one.total_images:
             left += max(0.0, whole.get(one.folder, 0.0) - spent)

@@ -3,7 +3,8 @@
 python -m tfvae.studies.exhibits --model_dir=runs/cifar10_gan --classifier_dir=runs/classifier_cifar10 --output=exhibits.npz
 
 `best` are the most realistic of --num_images drawn ones by the realism score (Kynkäänniemi et al., arXiv 1904.06991, section 5):
-how far inside of a ball of the real manifold an image's features lie. `neighbours` are the training images nearest in features.
+how far inside a ball of the real manifold an image's features lie. `best_neighbours` are the training images nearest to them in
+features.
 """
 
 from absl import flags

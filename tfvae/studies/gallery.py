@@ -17,11 +17,14 @@ PATHS = 2  # interpolations
 def take(model, train, extractor, number, seed):
     """The arrays that every model has, by name.
 
-    `best` are the most realistic of the drawn images, `…_neighbours` the training images that are nearest in features.
-
     Args:
         model: `Model`. train: the `Split` that it was trained on. extractor: an `Extractor`.
         number: images that are drawn. seed: of latents.
+
+    Returns:
+        uint8 [n, R, R, 3] each: `unselected`, the first drawn images; `best`, the most realistic of them all, and
+        `best_neighbours`, the training images nearest to those in features; `interpolations`, `PATHS` paths one after the other.
+        And `facts`, a JSON text.
     """
     real = protocol.outputs_of_split(train, extractor, protocol.cache_dir())
     # One class after the other, so that the same place shows the same class in every model that has classes.
@@ -31,10 +34,8 @@ def take(model, train, extractor, number, seed):
     chunks = (drawn[i : i + CHUNK] for i in range(0, number, CHUNK))
     fake = protocol.outputs_of(((chunk, None) for chunk in chunks), extractor, number, "pictures")
     reference = real.features[choose(len(real), REFERENCE_IMAGES)]
-    score = realism(reference, fake.features)
-    order = np.argsort(-score, kind="stable")[:SHOWN]
-    first = np.arange(SHOWN)
-    nearest, distance = neighbours(real.features, fake.features[np.concatenate([first, order])])
+    best = np.argsort(-realism(reference, fake.features), kind="stable")[:SHOWN]
+    nearest = neighbors.NearestNeighbors(n_neighbors=1, algorithm="brute").fit(real.features)
     ends = sheets.latents(2 * PATHS, model.latent_dim, seed)
     path = sheets.interpolate(ends[:PATHS], ends[PATHS:], SHOWN).reshape(-1, model.latent_dim)
     given = scores.Given(real, fake)
@@ -44,16 +45,13 @@ def take(model, train, extractor, number, seed):
         "drawn": number,
         "images_seen": model.images_seen,
         "extractor": extractor.checksum,
+        "data_fingerprint": train.fingerprint,
         "spread_within_classes": float(spread) if np.isfinite(spread) else None,
     }
     return {
-        "unselected": drawn[first],
-        "unselected_neighbours": train.images[nearest[:SHOWN]],
-        "unselected_distance": distance[:SHOWN],
-        "best": drawn[order],
-        "best_realism": score[order],
-        "best_neighbours": train.images[nearest[SHOWN:]],
-        "best_distance": distance[SHOWN:],
+        "unselected": drawn[:SHOWN],
+        "best": drawn[best],
+        "best_neighbours": train.images[nearest.kneighbors(fake.features[best], return_distance=False)[:, 0]],
         "interpolations": model.generate(path, sheets.row_labels(len(path), model.num_classes, SHOWN)),
         "facts": np.array(json.dumps(facts)),
     }
@@ -75,9 +73,3 @@ def realism(real, fake, k=scores.PRECISION_NEIGHBOURS):
         fake, real[kept], reduce_func=lambda part, start: (radii[kept] / np.maximum(part, 1e-12)).max(axis=1)
     )
     return np.concatenate(list(parts))
-
-
-def neighbours(real, fake):
-    """(index int [m] of the nearest row of `real`, distance [m]) for every row of `fake`."""
-    distance, index = neighbors.NearestNeighbors(n_neighbors=1, algorithm="brute").fit(real).kneighbors(fake)
-    return index[:, 0], distance[:, 0]

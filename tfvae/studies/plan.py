@@ -1,8 +1,8 @@
 """What a study consists of: its experiments with their flags after the scale's cut, the protocol of their scores, and where
 everything lies.
 
-A path holds everything that a result depends on, so what exists is what was asked for: nothing has to be compared, nothing is
-overwritten, and several machines can work in one folder.
+The path of a result names everything that the result depends on: settings, images, extractor, protocol. So the results of other
+settings or images have other paths: nothing finished is overwritten, and none is taken for another.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import pathlib
 import re
 import shlex
@@ -20,9 +21,10 @@ from absl import flags
 from tfvae import config
 from tfvae.data import datasets
 from tfvae.scoring import extractors
-from tfvae.training import build
+from tfvae.studies import identity
 
-SCALES = ("full", "cpu")
+# {scale: FLOP/s that training is assumed to sustain until something was measured}
+SCALES = {"full": 20e12, "cpu": 0.15e12}
 # --scale=cpu: one rule for every experiment, whatever its objective.
 WIDTH_DIVISOR, WIDTH_MULTIPLE = 4, 4  # BigGAN-deep's widths are multiples of 4
 BATCH_DIVISOR, LEAST_BATCH = 16, 32
@@ -34,16 +36,14 @@ class Experiment:
     """One row of the tables.
 
     Attributes:
-        name: of the row. tables: in which it stands.
-        given: what the study's line says beside the flagfile, for people.
+        name: of the row. tables: those that show it.
         arguments: flags of `tfvae.train` but for places and extractors, the scale's cut last.
         settings: `Config`, what they say; not resolved.
-        folder: name of its run; experiments with the same settings share one.
+        folder: name for its settings; experiments with the same settings share one run.
     """
 
     name: str
     tables: tuple[str, ...]
-    given: tuple[str, ...]
     arguments: tuple[str, ...]
     settings: config.Config
     folder: str
@@ -60,11 +60,15 @@ class Experiment:
     @property
     def objective(self):
         """The class of its objective."""
+        from tfvae.training import build  # here: it imports TensorFlow, and reading a study's flags takes none
+
         return build.objective_class(self.settings)
 
     @property
     def label(self):
         """The name for people: without the dataset, names of objectives and networks as they are written."""
+        from tfvae.training import build
+
         words = self.name.removeprefix(f"{datasets.record(self.dataset).slug}_")
         titles = {"biggan": "BigGAN", "biggan_deep": "BigGAN-deep"}
         titles |= {name: objective.title for name, objective in build.OBJECTIVES.items()}
@@ -83,7 +87,7 @@ class Study:
         scale: of `SCALES`. output_dir: `pathlib.Path`.
         data_dirs: {dataset, or "" for all: folder}.
         inception_dir: extractor for every dataset, or None: classifiers.
-        classifier_dir: where they are or are made; `{dataset}` stands for the dataset's name.
+        classifier_dir: where they are or are made, `{dataset}` for the dataset's name; None: in `output_dir`.
         num_images: most images on each side of a score. num_seeds: sets of drawn images.
         mixture_tables: tables whose VAEs are scored with the mixture prior too.
         eval_points: scores along each training; 0: none.
@@ -95,7 +99,7 @@ class Study:
     output_dir: pathlib.Path
     data_dirs: dict
     inception_dir: str | None
-    classifier_dir: str
+    classifier_dir: str | None
     num_images: int
     num_seeds: int
     mixture_tables: tuple[str, ...]
@@ -141,26 +145,62 @@ class Study:
         known = datasets.record(dataset).protocol
         return dataclasses.replace(known, num_images=min(known.num_images, self.num_images))
 
+    def resolution(self, dataset):
+        """Pixels a side for a dataset's classifier and calibration: what its first experiment asks for; None: the data's own."""
+        return next(e.settings.resolution for e in self.experiments if e.dataset == dataset)
+
     # Where everything lies.
 
     def data_dir(self, dataset):
         return self.data_dirs.get(dataset, self.data_dirs.get(""))
 
+    def data_file(self, dataset, resolution):
+        """The record of a dataset's images, one for each place that they may come from."""
+        place = self.data_dir(dataset) or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+        if dataset.startswith("folder:"):
+            place = dataset.removeprefix("folder:")
+        key = hashlib.sha256(os.path.abspath(os.path.expanduser(place)).encode()).hexdigest()[:8]
+        size = f"-{resolution}px" if resolution else ""
+        return self.output_dir / "data" / f"{datasets.record(dataset).slug}{size}-{key}.json"
+
+    def data_key(self, dataset, resolution):
+        """Of `identity.Data`: the images' part of a path."""
+        data = identity.read(self.data_file(dataset, resolution))
+        return data.key if data else "unread"
+
     def extractor(self, dataset):
-        """(flag's name, folder) of what tells a dataset's images apart."""
+        """(flag's name, folder) of a dataset's extractor."""
         if self.inception_dir:
             return "inception_dir", pathlib.Path(self.inception_dir)
-        return "classifier_dir", pathlib.Path(self.classifier_dir.replace("{dataset}", datasets.record(dataset).slug))
+        if self.classifier_dir:
+            return "classifier_dir", pathlib.Path(
+                self.classifier_dir.replace("{dataset}", datasets.record(dataset).slug)
+            )
+        key = self.data_key(dataset, self.resolution(dataset))
+        return "classifier_dir", self.output_dir / "classifiers" / f"{datasets.record(dataset).slug}-{key}"
 
     def extractor_is_there(self, dataset):
-        return (self.extractor(dataset)[1] / "saved_model.pb").is_file()
+        return (self.extractor(dataset)[1] / "saved_model.pb").is_file() and not self.extractor_of_other_data(dataset)
+
+    def extractor_of_other_data(self, dataset):
+        """Whether the classifier that is there says that it was trained on other images than the dataset's."""
+        kind, folder = self.extractor(dataset)
+        data = identity.read(self.data_file(dataset, self.resolution(dataset)))
+        facts = identity.read_json(folder / extractors.CLASSIFIER_FACTS)
+        if kind != "classifier_dir" or data is None or facts is None:
+            return False
+        return facts.get("data_fingerprint") not in (None, data.fingerprints["train"])
+
+    def extractor_checksum(self, dataset):
+        """SHA-256 (hex) of the extractor, which must be there."""
+        return _checksum(self.extractor(dataset)[1])
+
+    def run_name(self, experiment):
+        """Of everything that an experiment's run leaves: its settings and its images."""
+        return f"{experiment.folder}-{self.data_key(experiment.dataset, experiment.settings.resolution)}"
 
     def run_dir(self, experiment):
-        return self.output_dir / "runs" / experiment.folder
-
-    @property
-    def locks_dir(self):
-        return self.output_dir / "locks"
+        return self.output_dir / "runs" / self.run_name(experiment)
 
     def log_file(self, name):
         return self.output_dir / "logs" / f"{name}.log"
@@ -174,17 +214,21 @@ class Study:
 
     def scores_dir(self, dataset):
         """The folder of all scores that compare with each other. The extractor must be there."""
-        kind, folder = self.extractor(dataset)
+        kind = self.extractor(dataset)[0].removesuffix("_dir")
+        data, extractor = self.data_key(dataset, self.resolution(dataset)), self.extractor_checksum(dataset)[:8]
         number = f"{self.protocol(dataset).num_images}x{self.num_seeds}"
-        name = f"{datasets.record(dataset).slug}_{kind.removesuffix('_dir')}_{_checksum(folder)[:8]}_{number}"
-        return self.output_dir / "scores" / name
+        return self.output_dir / "scores" / f"{datasets.record(dataset).slug}-{data}_{kind}_{extractor}_{number}"
 
     def score_file(self, experiment, prior="normal"):
         suffix = "" if prior == "normal" else f"-{prior}"
-        return self.scores_dir(experiment.dataset) / f"{experiment.folder}-{experiment.total_images}{suffix}.json"
+        return self._scored(experiment, f"{suffix}.json")
 
     def exhibits_file(self, experiment):
-        return self.scores_dir(experiment.dataset) / f"{experiment.folder}-{experiment.total_images}.npz"
+        return self._scored(experiment, ".npz")
+
+    def _scored(self, experiment, end):
+        name = f"{self.run_name(experiment)}-{experiment.total_images}{end}"
+        return self.scores_dir(experiment.dataset) / name
 
     def calibration_file(self, dataset, kind):
         """kind: held_out or noise."""
@@ -242,7 +286,10 @@ def cut(settings, images):
 
 
 def digest(settings):
-    """Eight characters that a change of what a run may not change changes. Defaults do not count: new flags may come."""
+    """Eight characters that stand for the settings that a resumed run must keep.
+
+    Settings at their default are left out, so that a flag that is added later leaves the digests of earlier runs as they are.
+    """
     values = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(settings)
@@ -255,7 +302,7 @@ def read_experiments(lines, scale, images, common=()):
     """The experiments of --experiment's values.
 
     Args:
-        lines: "TABLE/NAME: FLAGFILE --flag=value …"; a NAME may stand in several tables, with the same flags.
+        lines: "TABLE/NAME: FLAGFILE --flag=value …"; a NAME may be in several tables, with the same flags.
         scale: of `SCALES`. images: {dataset: images}, for the scale cpu. common: flags of all experiments.
 
     Returns:
@@ -274,8 +321,7 @@ def read_experiments(lines, scale, images, common=()):
         table, name, rest = match.groups()
         words = shlex.split(rest)
         first = () if words[0].startswith("--") else (f"--flagfile={words[0]}",)
-        given = tuple(words[len(first) :])
-        arguments = (*first, *common, *given)
+        arguments = (*first, *common, *words[len(first) :])
         try:
             settings = read_config(arguments)
             if scale == "cpu":
@@ -299,7 +345,7 @@ def read_experiments(lines, scale, images, common=()):
             )
         key = digest(settings)
         folder = folders.setdefault((key, settings.train_images), f"{name}-{key}")
-        found[name] = Experiment(name, (table,), given, arguments, settings, folder)
+        found[name] = Experiment(name, (table,), arguments, settings, folder)
     if not found:
         raise ValueError("no --experiment given: expected --flagfile=configs/study/….cfg, which lists them.")
     return tuple(found.values())

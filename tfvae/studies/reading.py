@@ -1,4 +1,4 @@
-"""What the numbers say, in words made of them alone by `claims`' rules, and what could be wrong with it."""
+"""What the numbers say, in words that `claims`' rules make of them alone, and what could be wrong with that."""
 
 from tfvae.studies import claims, results, tables, tasks
 from tfvae.studies.plan import shown
@@ -11,14 +11,14 @@ def verdicts(study, found, by_table):
     counts = {
         word: sum(v.verdict == word for v in four) for word in (claims.HOLDS, claims.PARTLY, claims.FAILS, claims.OPEN)
     }
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    listed = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     lines = [
         "## What the numbers say",
         f"From the tables below alone, by rule: two numbers differ where their difference is more than {claims.SPREADS:g} "
         f"standard deviations over sets of drawn images (without a spread: more than {claims.UNSEEN:.0%}); a statement holds "
         "where it does in every pair of rows that has numbers and by every number named, and in part where some numbers agree "
         "and others disagree.",
-        f"The paper's title: **{whole.verdict}**, at this budget and by this protocol. Of its four claims: {told}. "
+        f"The paper's title: **{whole.verdict}**, at this budget and by this protocol. Of its four claims: {listed}. "
         + _levels(study, found),
         _verdict(whole),
         *(f"**{i}.** {_verdict(v)}" for i, v in enumerate(four, 1)),
@@ -36,7 +36,7 @@ def _verdict(found):
         if 0 < len(missing) < number and found.verdict != claims.OPEN
         else ""
     )
-    marks = [made.agrees for comparisons in found.groups.values() for made in comparisons if made.told]
+    marks = [made.agrees for comparisons in found.groups.values() for made in comparisons if made.has_numbers]
     counts = {"agree": marks.count(True), "disagree": marks.count(False), "cannot be told apart": marks.count(None)}
     tally = "; ".join(f"{count} {word}" for word, count in counts.items() if count)
     tally = f" Of {len(marks)} pairs of numbers: {tally}." if marks else ""
@@ -45,10 +45,10 @@ def _verdict(found):
         if pair not in missing:
             lines.append(f"- {pair}: {'; '.join(map(_comparison, comparisons))}.")
     if len(missing) == number > 2:
-        lines.append(f"- Cannot be told yet: none of its {number} pairs of rows has both numbers.")
+        lines.append(f"- Not known yet: none of its {number} pairs of rows has both numbers.")
     elif missing:
-        told = "; ".join(f"{pair} ({found.groups[pair][0].why_not})" for pair in missing)
-        lines.append(f"- Cannot be told yet: {told}.")
+        listed = "; ".join(f"{pair} ({found.groups[pair][0].why_not})" for pair in missing)
+        lines.append(f"- Not known yet: {listed}.")
     if not found.groups:
         lines.append("- The rows that it needs are not part of this study.")
     return "\n".join(lines)
@@ -114,9 +114,9 @@ def doubts(study, found):
     kinds = [row.scores["protocol"]["extractor"] for row in scored]
     classifiers = {k["name"]: k["accuracy"] for k in kinds if k["accuracy"] is not None}
     if classifiers:
-        told = ", ".join(f"{name} ({accuracy:.0%} right)" for name, accuracy in classifiers.items())
+        listed = ", ".join(f"{name} ({accuracy:.0%} right)" for name, accuracy in classifiers.items())
         lines.append(
-            f"The extractor: {told}. A classifier sees what its classes differ in and little else, and was trained on the "
+            f"The extractor: {listed}. A classifier sees what its classes differ in and little else, and was trained on the "
             "images that stand for the data: images that it was not trained on look a little further away than they are."
         )
     late = {
@@ -129,25 +129,25 @@ def doubts(study, found):
         )
     decoded = [row for row in main if row.prior == "normal" and row.reconstruction("coverage") is not None]
     if decoded:
-        told = "; ".join(
+        listed = "; ".join(
             f"{row.label} on {shown(row.experiment.dataset)} {tables.number(row.value('coverage'))} and "
             f"{row.reconstruction('coverage'):.3g}"
             for row in decoded
         )
         lines.append(
             "What a VAE's samples lack, its decoder may not be able to draw, or its prior may not ask for. Reconstructions tell "
-            f"the two apart: coverage of samples and of reconstructions of training images: {told}."
+            f"the two apart: coverage of samples and of reconstructions of training images: {listed}."
         )
     pairs = [(row, other) for row in scored for other in scored if _differ_in_prior(row, other)]
     if pairs:
-        told = "; ".join(
+        listed = "; ".join(
             f"{row.label} on {shown(row.experiment.dataset)} from {tables.number(row.value('coverage'))} to "
             f"{tables.number(other.value('coverage'))}"
             for row, other in pairs
         )
         lines.append(
-            f"With a mixture fitted to the codes in the prior's place, coverage of samples goes: {told}. The verdicts are about "
-            "the normal prior, as the paper's."
+            f"With a mixture fitted to the codes in the prior's place, coverage of samples goes: {listed}. The verdicts are "
+            "about the normal prior, as the paper's."
         )
     latents = {row.experiment.settings.latent_dim for row in main}
     if len(latents) > 1:
@@ -157,9 +157,9 @@ def doubts(study, found):
         )
     smaller = [d for d in study.datasets if study.protocol(d).num_images < study.num_images]
     if smaller:
-        told = ", ".join(f"{shown(d)} {study.protocol(d).num_images:,}" for d in smaller)
+        listed = ", ".join(f"{shown(d)} {study.protocol(d).num_images:,}" for d in smaller)
         lines.append(
-            f"Few images: {told} on each side. Distances of few images are too high, and compare within a table alone."
+            f"Few images: {listed} on each side. Distances of few images are too high, and compare within a table alone."
         )
     return "### What could be wrong with that reading\n\n" + "\n".join(f"- {line}" for line in lines)
 

@@ -5,11 +5,12 @@ import html
 import os
 import pathlib
 import re
+import time
 
 import markdown
 
 from tfvae.command import replace_folder
-from tfvae.studies import chapters
+from tfvae.studies import chapters, runner
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -26,7 +27,7 @@ code { background: var(--soft); padding: 0 .25em; border-radius: 3px; overflow-w
 
 
 def write(study, found, command, notes):
-    """Writes `report/` anew, beside, then renamed. One process at a time.
+    """Writes `report/` anew, beside, then renamed; waits for another process of this machine that is writing it.
 
     Args:
         study: `plan.Study`. found: `results.Found`. command: that made it, and notes: sentences, for the reader.
@@ -37,11 +38,15 @@ def write(study, found, command, notes):
     Raises:
         UserError: what is there is not a report alone.
     """
-    with replace_folder(study.report_dir, "output_dir", foreign) as beside:
-        text = chapters.write(study, found, command, notes, beside)
-        (beside / "report.md").write_text(text, encoding="utf-8")
-        (beside / "report.html").write_text(page(text, beside), encoding="utf-8")
-    return study.report_dir / "report.md"
+    while True:
+        with runner.lock(study.output_dir, "report") as held:
+            if held is not None:
+                with replace_folder(study.report_dir, "output_dir", foreign) as beside:
+                    text = chapters.write(study, found, command, notes, beside)
+                    (beside / "report.md").write_text(text, encoding="utf-8")
+                    (beside / "report.html").write_text(page(text, beside), encoding="utf-8")
+                return study.report_dir / "report.md"
+        time.sleep(runner.POLL_SECONDS)
 
 
 def foreign(folder):

@@ -1,4 +1,4 @@
-"""What is there of a study: scores, costs, curves and pictures of every row, or the reason why they are not."""
+"""Reads what there is of a study: scores, costs, curves and pictures of each row, or the reason why there are none."""
 
 import dataclasses
 import json
@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from tfvae.scoring.scores import SCORES, names_of
-from tfvae.studies import plan, runner, tasks
+from tfvae.studies import identity, plan, runner, tasks
 from tfvae.training import run
 
 PRIORS = {"normal": "", "gmm": ", mixture prior"}
@@ -122,24 +122,24 @@ def read(study, sizes):
     for dataset in study.datasets:
         if study.extractor_is_there(dataset):
             files = {kind: study.calibration_file(dataset, kind) for kind in (tasks.HELD_OUT, tasks.NOISE)}
-            calibrations[dataset] = {kind: _read_json(file) for kind, file in files.items() if file.is_file()}
+            scores = {k: tasks.read_scores(study, dataset, study.resolution(dataset), f) for k, f in files.items()}
+            calibrations[dataset] = {kind: found for kind, found in scores.items() if found}
     return Found(rows, calibrations)
 
 
 def _row(study, one, prior, size):
     directory = run.RunDirectory(study.run_dir(one))
-    record = runner.read_record(study.record_file(one.folder))
+    record = runner.read_record(study.record_file(study.run_name(one)))
     scores, exhibits = None, {}
     if study.extractor_is_there(one.dataset):
-        file = study.score_file(one, prior)
-        scores = _read_json(file) if file.is_file() else None
+        scores = tasks.read_scores(study, one.dataset, one.settings.resolution, study.score_file(one, prior))
         file = study.exhibits_file(one)
         if file.is_file():
             with np.load(file) as arrays:
                 exhibits = dict(arrays)
     lines = directory.metrics.read_text().splitlines() if directory.metrics.is_file() else []
     curve = [json.loads(line) for line in lines if line.endswith("}")]
-    config = _read_json(directory.config_file) if directory.config_file.is_file() else {}
+    config = identity.read_json(directory.config_file) or {}
     seen = tasks.trained_images(study, one)
     reason = _reason(study, one, record, seen) if scores is None or "failed" in record else ""
     num_train = config.get("data", {}).get("num_images")
@@ -148,15 +148,12 @@ def _row(study, one, prior, size):
 
 
 def _reason(study, one, record, seen):
-    if "failed" in record:
-        at = f" at {seen:,} images" if seen and record["failed"]["step"] == "training" else ""
-        return f"{record['failed']['step']} failed{at}: {record['failed']['line']}"
+    before = runner.read_record(study.record_file(tasks.preparation_name(study, one.dataset)))
+    for failed in (found["failed"] for found in (record, before) if "failed" in found):
+        at = f" at {seen:,} images" if seen and failed["step"] == "training" else ""
+        return f"{failed['step']} failed{at}: {failed['line']}"
     if seen != one.total_images:
         return f"trained to {seen:,} of {one.total_images:,} images so far" if seen else "not run"
     if not study.extractor_is_there(one.dataset):
         return "trained, not scored: no extractor"
     return "trained, not scored yet"
-
-
-def _read_json(file):
-    return json.loads(file.read_text())

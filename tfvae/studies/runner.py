@@ -1,26 +1,29 @@
-"""Runs commands one after another in processes of their own, so that a crash of one cannot take the study down.
+"""Runs commands one after another, each in a process of its own, so that a crash of one does not end the study.
 
-A task is held by a lock that its running command holds too. So of several studies in one folder each takes what no other is at,
-and after a study was killed the next one waits until the command that it left behind has saved its work and ended.
+While a command runs, it holds the lock of its task, as the study does that started it. So two studies on one machine never do one
+task of one folder at once. And where a study was killed, the command that it left behind saves its work and ends, and until then
+the next study leaves that task alone. The locks are one machine's. Across machines a scheduler gives each task to one of them.
 """
 
 import collections
 import contextlib
 import ctypes
 import dataclasses
-import fcntl
+import errno
+import hashlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
 from tfvae.command import write_whole
 
-POLL_SECONDS = 0.5
-STATUS_SECONDS = 60.0
+POLL_SECONDS = 0.1
 RECORD_SECONDS = 5.0
+FAILED = "FAILED"
 # A training that diverged does so again.
 NO_USE_TO_REPEAT = "training diverged"
 PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when its parent ends
@@ -39,18 +42,35 @@ class Step:
     arguments: list
 
 
+class Blocked(Exception):
+    """Why the next step of a task cannot be done now: one line."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """Steps that follow on each other.
 
     Attributes:
-        name: of its log, record and lock. steps: function without arguments that gives them: what they write may depend on
-            what the tasks before have made. blocked: function without arguments: why it cannot be done, or None.
+        name: for people, and of its lock. steps: function without arguments that yields them one by one, for a step may depend
+            on what the ones before it have made; it raises `Blocked`.
+        needs: names of the tasks that come first. files: function without arguments: the name of its log and its record, which
+            may depend on what those tasks have made; None: as `name`.
     """
 
     name: str
     steps: object
-    blocked: object = lambda: None
+    needs: tuple = ()
+    files: object = None
+
+    @property
+    def file_name(self):
+        return self.files() if self.files else self.name
+
+    def is_done(self):
+        try:
+            return all(step.done() for step in self.steps())
+        except Blocked:
+            return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +89,36 @@ class Outcome:
     error: str
 
 
+@contextlib.contextmanager
+def lock(folder, name):
+    """Yields the file descriptor of a lock of this machine, or None where another process holds it.
+
+    It is free again when every process that has the descriptor has ended.
+
+    Args:
+        folder: `pathlib.Path`, made if absent. name: of the lock; others in the same folder are independent of it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder.stat()
+    key = hashlib.sha256(f"{place.st_dev} {place.st_ino} {name}".encode()).hexdigest()
+    with socket.socket(socket.AF_UNIX) as holder:
+        try:
+            # Linux' abstract names: nothing is on the disk, which may be shared by machines or know no locks.
+            holder.bind(f"\0tfvae-study-{key}")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            yield None
+        else:
+            yield holder.fileno()
+
+
 class Runner:
     """Does tasks, and ends the running command when told to stop.
 
     Args:
-        places: where everything lies, such as `plan.Study`: `locks_dir`, `log_file(task)` and `record_file(task)`.
-        say: function of (number of the task, `Task`, `Step` or None, seconds in it, line) that tells how it goes.
+        places: where everything lies, such as `plan.Study`: `output_dir`, `log_file(name)` and `record_file(name)`.
+        say: function of (number of the task, `Task`, `Step` or None, seconds in it, line) that says how it goes.
     """
 
     def __init__(self, places, say):
@@ -104,71 +148,57 @@ class Runner:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
 
-    @contextlib.contextmanager
-    def lock(self, task):
-        """Yields the lock's file descriptor, or None where another process holds the task."""
-        self.places.locks_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.places.locks_dir / f"{task}.lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-                return
-            yield file.fileno()
-
     def work_off(self, tasks):
-        """Does all steps that are not done yet; goes on past tasks that fail, comes back to those that others hold.
+        """Does all steps that are not done yet. Passes over tasks that fail, and comes back to those that another process is at.
 
         Returns:
             {task's name: line} of those that failed. Where `stopping`, not everything was tried.
         """
-        queue, failed, refused, told = collections.deque(enumerate(tasks, 1)), {}, 0, set()
+        queue, failed, said = collections.deque(enumerate(tasks, 1)), {}, set()
         while queue and not self.stopping:
-            if refused == len(queue):
-                time.sleep(10 * POLL_SECONDS)
-                refused = 0
             number, task = queue.popleft()
-            with self.lock(task.name) as lock:
-                if lock is None:
-                    if task.name not in told:
-                        self.say(number, task, None, 0, "another process is at it: later")
-                    told.add(task.name)
-                    queue.append((number, task))
-                    refused += 1
-                    continue
-                refused = 0
-                line = self._do(number, task, lock)
-                if line:
-                    failed[task.name] = line
-                    self.say(number, task, None, 0, f"FAILED: {line}")
+            if {other.name for _, other in queue} & set(task.needs):
+                queue.append((number, task))
+                continue
+            with lock(self.places.output_dir, task.name) as held:
+                line = None if held is None else self._do(number, task, held)
+            if held is None:
+                if task.name not in said:
+                    self.say(number, task, None, 0, "another process is at it: later")
+                said.add(task.name)
+                queue.append((number, task))
+                time.sleep(POLL_SECONDS)
+            elif line:
+                failed[task.name] = line
+                self.say(number, task, None, 0, f"{FAILED}: {line}")
         return failed
 
-    def _do(self, number, task, lock):
-        """Does a task's steps; the line that says why one failed, or None."""
-        file = self.places.record_file(task.name)
-        line = task.blocked()
-        if line:
-            return note(file, "extractor", line)
+    def _do(self, number, task, held):
+        """Does a task's steps; the line that says why one cannot be done or failed, or None."""
+        log, file = (place(task.file_name) for place in (self.places.log_file, self.places.record_file))
         line = read_record(file).get("failed", {}).get("line", "")
         if NO_USE_TO_REPEAT in line:
             return f"{line} (as before; to try again, delete {file})"
-        for step in task.steps():
-            if step.done():
-                continue
-            self.say(number, task, step, 0, "begins")
-            outcome = self._run_step(number, task, step, lock)
-            if step.done():
-                continue
-            if self.stopping:
-                return None
-            line = outcome.error or f"it ended well, but its result is not there; see {self.places.log_file(task.name)}"
-            return note(file, step.name, line)
+        try:
+            for step in task.steps():
+                if step.done():
+                    continue
+                self.say(number, task, step, 0, "begins")
+                outcome = self._run_step(number, task, step, held, log, file)
+                if step.done():
+                    continue
+                if self.stopping:
+                    return None
+                line = outcome.error or f"it ended well, but its result is not there, or is of other data; see {log}"
+                write_record(file, read_record(file) | {"failed": {"step": step.name, "line": line}})
+                return line
+        except Blocked as why:
+            return str(why)
         self.say(number, task, None, 0, "done")
         return None
 
-    def _run_step(self, number, task, step, lock):
+    def _run_step(self, number, task, step, held, log, file):
         """`run`, and what it cost in the task's record: time and memory of all attempts together."""
-        file = self.places.record_file(task.name)
         record = read_record(file)
         before = record["seconds"].get(step.name, 0.0)
         saved = 0.0
@@ -182,20 +212,20 @@ class Runner:
                 write_record(file, record)
             self.say(number, task, step, seconds, newest)
 
-        outcome = self.run(step.arguments, self.places.log_file(task.name), lock, on_poll)
+        outcome = self.run(step.arguments, log, held, on_poll)
         record["seconds"][step.name] = before + outcome.seconds
         record["peak_memory_mb"][step.name] = max(outcome.peak_memory_mb, record["peak_memory_mb"].get(step.name, 0.0))
         record.pop("failed", None)
         write_record(file, record)
         return outcome
 
-    def run(self, arguments, log_file, lock, on_poll):
+    def run(self, arguments, log_file, held, on_poll):
         """Runs a command to its end.
 
         Args:
             arguments: program and arguments. log_file: `pathlib.Path` to which its output is appended.
-            lock: file descriptor of its task's lock, which the command holds as long as it lives.
-            on_poll: called with the seconds so far and the newest line of its output, about twice a second.
+            held: file descriptor of its task's lock, which the command holds as long as it lives.
+            on_poll: called with the seconds so far and the newest line of its output, several times a second.
 
         Returns:
             `Outcome`.
@@ -219,11 +249,11 @@ class Runner:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=[lock],
+                pass_fds=[held],
                 preexec_fn=end_with_parent,
             )
         if self.stopping:
-            self._tell(signal.SIGTERM)  # told to between the last look and now
+            self._tell(signal.SIGTERM)  # a signal came before there was a process to pass it on to
         while True:
             # And not Popen.wait: the process' own peak memory comes with this.
             pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
@@ -243,7 +273,7 @@ def _last_line(log_file, start):
         first = max(start, log.tell() - 4000)
         log.seek(first)
         text = log.read().decode(errors="replace")
-    if first > start:  # in the middle of a line, whose beginning tells whose it is
+    if first > start:  # from the middle of a line: without its beginning nobody knows who wrote it
         text = re.split(r"[\r\n]", text, maxsplit=1)[-1]
     lines = _lines(text)
     return lines[-1] if lines else ""
@@ -277,12 +307,6 @@ def read_record(file):
         return {"seconds": {}, "peak_memory_mb": {}} | json.loads(file.read_text())
     except (OSError, ValueError):
         return {"seconds": {}, "peak_memory_mb": {}}
-
-
-def note(file, step, line):
-    """Keeps why a task failed; returns the line."""
-    write_record(file, read_record(file) | {"failed": {"step": step, "line": line}})
-    return line
 
 
 def write_record(file, record):

@@ -1,10 +1,15 @@
-"""What has to be done for a study, as commands that each leave a file: classifiers, calibration, training, scores, pictures."""
+"""What has to be done for a study: data, classifiers, calibration, training, scores and pictures, as commands that leave files.
 
+Two tasks never write the same file, so tasks that do not wait for each other can be done on different machines.
+"""
+
+import collections
 import functools
 import sys
 
 from tfvae.data import datasets
-from tfvae.studies.runner import Step, Task, read_record
+from tfvae.studies import identity
+from tfvae.studies.runner import Blocked, Step, Task, read_record
 from tfvae.training import run
 
 EXHIBITED_FROM = 2_000  # drawn images of which the best are shown
@@ -12,29 +17,57 @@ HELD_OUT, NOISE = "held_out", "noise"
 
 
 def of_study(study, experiments):
-    """The tasks of some of a study's experiments, in the order in which they are to be done."""
-    tasks = {}
-    for one in experiments:
-        needs = functools.partial(blocked, study, one.dataset)
-        if not study.inception_dir:
-            name = f"classifier-{study.extractor(one.dataset)[1].name}"
-            tasks.setdefault(name, Task(name, functools.partial(classifier, study, one.dataset)))
-        name = f"calibration-{datasets.record(one.dataset).slug}"
-        tasks.setdefault(name, Task(name, functools.partial(calibration, study, one.dataset), needs))
-        # All rows of one run, also those that were not asked for: what they share is done once.
-        rows = [e for e in study.experiments if e.folder == one.folder]
-        tasks.setdefault(one.folder, Task(one.folder, functools.partial(of_run, study, one, rows), needs))
-    return list(tasks.values())
+    """The tasks of some of a study's experiments, each after those that it needs.
+
+    First, for each dataset, what all else needs: its record and its classifier. A run is named after the first of the study's
+    experiments that share it.
+
+    Raises:
+        ValueError: two tasks would have one name, or two classifiers one folder.
+    """
+    names = dict.fromkeys(one.dataset for one in experiments)
+    if study.classifier_dir and "{dataset}" not in study.classifier_dir and len(names) > 1:
+        raise ValueError(
+            f"--classifier_dir={study.classifier_dir} is one folder for {len(names)} datasets ({', '.join(names)}): "
+            "expected {dataset} in it, such as --classifier_dir=classifiers/{dataset}."
+        )
+    first, then = [], []
+    for dataset in names:
+        name = preparation_name(study, dataset)
+        first.append(Task(name, functools.partial(preparation, study, dataset)))
+        then.append(
+            Task(
+                f"calibration-{datasets.record(dataset).slug}", functools.partial(calibration, study, dataset), (name,)
+            )
+        )
+        for folder in dict.fromkeys(one.folder for one in experiments if one.dataset == dataset):
+            # Also rows that were not asked for: what they share is done once.
+            rows = [one for one in study.experiments if one.folder == folder]
+            steps, files = functools.partial(of_run, study, rows), functools.partial(study.run_name, rows[0])
+            then.append(Task(rows[0].name, steps, (name,), files))
+    for name, number in collections.Counter(task.name for task in first + then).items():
+        if number > 1:
+            raise ValueError(
+                f"{number} tasks of the study have the name {name}: expected another name for one of them."
+            )
+    return first + then
 
 
-def blocked(study, dataset):
-    """Why nothing of a dataset can be scored, or None."""
-    if study.extractor_is_there(dataset):
-        return None
-    flag, folder = study.extractor(dataset)
-    failed = read_record(study.record_file(f"classifier-{folder.name}")).get("failed")
-    why = f" ({failed['line']})" if failed else ""
-    return f"{folder.name} holds no extractor{why}: expected one that was made before, or another folder by --{flag}."
+def preparation_name(study, dataset):
+    """The name of the task that comes before all others of a dataset."""
+    return f"{'data' if study.inception_dir else 'classifier'}-{datasets.record(dataset).slug}"
+
+
+def require(study, dataset, resolution):
+    """Raises `Blocked` while nothing can be made of a dataset's images."""
+    name = preparation_name(study, dataset)
+    failed = read_record(study.record_file(name)).get("failed")
+    why = f" ({failed['step']} failed: {failed['line']})" if failed else ""
+    if not identity.is_current(study.data_file(dataset, resolution)):
+        raise Blocked(f"the images of {dataset} were not read yet, or have changed since{why}: expected {name} first.")
+    if not study.extractor_is_there(dataset):
+        flag, folder = study.extractor(dataset)
+        raise Blocked(f"{folder} holds no extractor{why}: expected {name} first, or another folder by --{flag}.")
 
 
 def command(module, *arguments):
@@ -47,14 +80,31 @@ def places(study, dataset, extractor=True):
     return ([f"--data_dir={data_dir}"] if data_dir else []) + ([f"--{flag}={folder}"] if extractor else [])
 
 
-def classifier(study, dataset):
-    folder = study.extractor(dataset)[1]
-    arguments = [f"--dataset={dataset}", f"--output_dir={folder}", *places(study, dataset, extractor=False)]
-    done = functools.partial(study.extractor_is_there, dataset)
-    return [Step("classifier", done, command("train_classifier", *arguments))]
+def sized(resolution):
+    return [f"--resolution={resolution}"] if resolution else []
 
 
-def evaluation(study, dataset, name, file, *source):
+def preparation(study, dataset):
+    """The record of a dataset's images, one for each resolution, and the classifier that scores them."""
+    protocol = study.protocol(dataset)
+    splits = f"--splits={','.join(filter(None, (protocol.reference_split, protocol.held_out_split)))}"
+    source = [f"--dataset={dataset}", *places(study, dataset, extractor=False)]
+    for resolution in dict.fromkeys(one.settings.resolution for one in study.experiments if one.dataset == dataset):
+        file = study.data_file(dataset, resolution)
+        arguments = command("studies.fingerprints", *source, *sized(resolution), splits, f"--output={file}")
+        yield Step("data", functools.partial(identity.is_current, file), arguments)
+    if not study.inception_dir:
+        folder = study.extractor(dataset)[1]
+        if study.extractor_of_other_data(dataset):
+            raise Blocked(
+                f"{folder} was trained on other images than {dataset} has: expected another --classifier_dir."
+            )
+        arguments = [*source, *sized(study.resolution(dataset)), f"--output_dir={folder}"]
+        done = functools.partial(study.extractor_is_there, dataset)
+        yield Step("classifier", done, command("train_classifier", *arguments))
+
+
+def evaluation(study, dataset, resolution, name, file, *source):
     """The step that scores a source of images, named by flags of `tfvae.evaluate`, by the dataset's protocol."""
     protocol = study.protocol(dataset)
     arguments = [
@@ -63,39 +113,54 @@ def evaluation(study, dataset, name, file, *source):
         f"--num_seeds={study.num_seeds}",
         "--memorisation=all",  # extracted once for all models of a dataset
         f"--output={file}",
+        "--overwrite",  # what is there and yet not done is of other data
     ]
-    return Step(name, file.is_file, command("evaluate", *source, *arguments, *places(study, dataset)))
+    done = functools.partial(read_scores, study, dataset, resolution, file)
+    return Step(name, done, command("evaluate", *source, *arguments, *places(study, dataset)))
+
+
+def read_scores(study, dataset, resolution, file):
+    """What `tfvae.evaluate` wrote; None where there is nothing, or where it is of other images or of another extractor."""
+    found, data = identity.read_json(file), identity.read(study.data_file(dataset, resolution))
+    if found is None or data is None:
+        return None
+    images, extractor = found["reference"]["fingerprint"], found["protocol"]["extractor"]["checksum"]
+    same = images in data.fingerprints.values() and extractor == study.extractor_checksum(dataset)
+    return found if same else None
 
 
 def calibration(study, dataset):
     """Real images that are not the reference's, and noise, by the protocol of the models."""
-    splits = {HELD_OUT: study.protocol(dataset).held_out_split, NOISE: "noise"}
-    return [
-        evaluation(
-            study, dataset, kind, study.calibration_file(dataset, kind), f"--split={split}", f"--dataset={dataset}"
-        )
-        for kind, split in splits.items()
-        if split
-    ]
+    resolution = study.resolution(dataset)
+    for kind, split in ((HELD_OUT, study.protocol(dataset).held_out_split), (NOISE, "noise")):
+        if split:
+            require(study, dataset, resolution)
+            source = [f"--split={split}", f"--dataset={dataset}", *sized(resolution)]
+            yield evaluation(study, dataset, resolution, kind, study.calibration_file(dataset, kind), *source)
 
 
-def of_run(study, one, rows):
-    """Training, scores and pictures of a run: `one` of the experiments, `rows` all that share it."""
+def of_run(study, rows):
+    """Training, scores and pictures of a run. rows: all experiments that share it."""
+    one, data = rows[0], (rows[0].dataset, rows[0].settings.resolution)
+    require(study, *data)
     model = f"--model_dir={study.run_dir(one)}"
     arguments = [model, *places(study, one.dataset)]
     every = max(1, one.settings.train_images // study.eval_points) if study.eval_points else 0
     # First: an experiment may say otherwise.
     train = [f"--eval_every_images={every}", *one.arguments, *arguments]
-    steps = [Step("training", lambda: trained_images(study, one) == one.total_images, command("train", *train))]
-    steps.append(evaluation(study, one.dataset, "scores", study.score_file(one), model))
+    yield Step("training", lambda: trained_images(study, one) == one.total_images, command("train", *train))
+    require(study, *data)
+    yield evaluation(study, *data, "scores", study.score_file(one), model)
+    require(study, *data)
     file = study.exhibits_file(one)
     number = min(EXHIBITED_FROM, study.protocol(one.dataset).num_images)
-    exhibits = [f"--output={file}", f"--num_images={number}", *arguments]
-    steps.append(Step("pictures", file.is_file, command("studies.exhibits", *exhibits)))
+    yield Step(
+        "pictures", file.is_file, command("studies.exhibits", *arguments, f"--output={file}", f"--num_images={number}")
+    )
     if any(map(study.with_mixture, rows)):
+        require(study, *data)
         file = study.score_file(one, "gmm")
-        steps.append(evaluation(study, one.dataset, "scores with the mixture prior", file, model, "--prior=gmm"))
-    return steps
+        yield evaluation(study, *data, "scores with the mixture prior", file, model, "--prior=gmm")
 
 
 def trained_images(study, one):
