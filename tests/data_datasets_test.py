@@ -281,9 +281,10 @@ def test_evaluate_takes_errors_and_memorisation_from_held_out_images(
     arguments = [f"--model_dir={tmp_path / dataset}", f"--classifier_dir={classifier_dir}", "--num_images=20"]
     run_command("evaluate", *arguments, f"--cache_dir={tmp_path}", f"--output={tmp_path / 'scores.json'}")
     scores = json.loads((tmp_path / "scores.json").read_text())
-    assert scores["reconstruction"]["errors_of"] == {"split": split, "images": 12 if split == "test" else 40}
+    assert scores["reconstruction"]["errors_of"] == {"split": split, "images": 12 if split == "test" else 20}
     assert from_split(loaded[0], home, dataset, split)
-    assert ("memorisation_ratio" in scores["scores"]) == (split == "test")
+    assert ("memorisation_ratio_of_20_training_images" in scores["scores"]) == (split == "test")
+    assert (scores["reference"]["memorisation"] is not None) == (split == "test")
 
 
 @pytest.mark.parametrize(("dataset", "split", "words"), HELD_OUT)

@@ -376,7 +376,10 @@ def test_bad_features_are_one_clear_line(score, real, fake, message):
         (lambda: neighbours.density_coverage(GOOD[:5], GOOD), "expected 6 or more for 5 neighbours"),
         (lambda: neighbours.density_coverage(GOOD, GOOD, 0), "neighbours is 0"),
         (lambda: distances.kernel_distance(GOOD, GOOD[:3], block_size=5), "in 4 blocks"),
-        (lambda: distances.inception_score(GOOD, 21), "splits is 21"),
+        (
+            lambda: distances.inception_score(GOOD, 21),
+            "20 images in 21 splits: expected 1 split or more, each with an image",
+        ),
         (lambda: distances.inception_score(NAN), "NaN"),
         (lambda: classes.class_entropy([]), "expected"),
         (lambda: classes.class_entropy([0, 3], 3), "from 0 to 3: expected 0 to 2"),

@@ -55,8 +55,8 @@ def test_every_score_is_told_apart_and_says_what_people_need():
 )
 def test_the_names_in_files_and_their_order_are_these(kind, names):
     score, frechet, kernel = names
-    reference = protocol.Reference(outputs(40), 3, outputs(40), outputs(20, seed=2))
-    found = protocol.score(reference, outputs(30, seed=1), extractor_of(kind), codes=np.random.normal(size=(30, 2)))
+    reference = protocol.Reference(outputs(1030), 3, outputs(40), outputs(20, seed=2))
+    found, _ = protocol.score(reference, outputs(30, seed=1), extractor_of(kind), codes=np.random.normal(size=(30, 2)))
     assert list(found) == [
         "active_units",
         score,
@@ -100,7 +100,7 @@ def test_the_names_in_files_and_their_order_are_these(kind, names):
 )
 def test_a_score_is_left_out_where_something_that_it_needs_is_unknown(real, fake, num_classes, gone):
     def score(real, fake, num_classes):
-        return set(protocol.score(protocol.Reference(real, num_classes), fake, extractor_of(CLASSIFIER)))
+        return set(protocol.score(protocol.Reference(real, num_classes), fake, extractor_of(CLASSIFIER))[0])
 
     every = score(outputs(40), outputs(30, seed=1), 3)
     assert every - score(outputs(40, **real), outputs(30, seed=1, **fake), num_classes) == gone

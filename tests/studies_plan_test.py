@@ -135,7 +135,8 @@ def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
     assert train.arguments[1:3] == ["-m", "tfvae.train"] and "--data_dir=there" in train.arguments
     assert train.arguments.index("--eval_every_images=64") < train.arguments.index("--eval_images=20")
     for step in (normal, gmm, held_out):
-        assert {"--num_images=6500", "--reference_split=train[:50%]", "--num_seeds=3"} <= set(step.arguments)
+        expected = {"--num_images=6500", "--reference_split=train[:50%]", "--num_seeds=3", "--memorisation=all"}
+        assert expected <= set(step.arguments)
     assert "--prior=gmm" in gmm.arguments and "--num_images=2000" in pictures.arguments
     assert not any(step.done() for step in (train, normal, gmm, pictures, held_out, noise))
 

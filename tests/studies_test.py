@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import re
 import time
 from types import SimpleNamespace
@@ -174,8 +175,9 @@ def test_a_report_is_whole_whatever_a_killed_one_left(tmp_path):
     made = make_study(tmp_path, MAIN[:1])
     found = results.read(made, {})
     report.write(made, found, "python", ["first"])
-    (tmp_path / "report").rename(tmp_path / ".report.old")  # killed between its two renames
-    (tmp_path / ".report.tmp").mkdir()
+    (tmp_path / "report").rename(tmp_path / f".report.{'0' * 32}.old")  # killed between its two renames
+    (tmp_path / f".report.{'1' * 32}.tmp").mkdir()
+    os.utime(tmp_path / f".report.{'1' * 32}.tmp", (time.time() - 2 * 86_400,) * 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report.chapters, "write", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -193,12 +195,12 @@ def test_two_reports_of_one_machine_are_written_one_after_the_other(tmp_path, mo
         most.append(len(busy))
         time.sleep(0.2)
         busy.pop()
-        return "# A report"
+        return f"{report.chapters.TITLE}\n"
 
     monkeypatch.setattr(report.chapters, "write", write)
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         for future in [pool.submit(report.write, made, None, "python", []) for _ in range(3)]:
-            assert future.result().read_text() == "# A report"
+            assert future.result().read_text() == f"{report.chapters.TITLE}\n"
     assert most == [1, 1, 1]
 
 

@@ -1,9 +1,14 @@
 """How every command starts and ends: one-line errors, nothing overwritten, files written whole; no TensorFlow."""
 
 import contextlib
+import errno
 import os
 import pathlib
+import re
+import shutil
 import sys
+import tempfile
+import time
 import uuid
 
 from absl import app, flags, logging
@@ -19,6 +24,8 @@ def user_errors():
     try:
         yield
     except (ValueError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise  # `user_line` has more to say
         raise UserError(" ".join(str(error).split())) from error
 
 
@@ -32,8 +39,8 @@ def start(name, check=None):
     answered at once.
 
     Args:
-        name: the module's `__name__`. check: function without arguments that raises a ValueError for values of flags that no run
-            can have; ends the command with its line.
+        name: the module's `__name__`. check: function without arguments that raises a ValueError, UserError or OSError for values
+            of flags that no run can have; ends the command with its line.
     """
     global _rest
     if name != "__main__":
@@ -42,8 +49,9 @@ def start(name, check=None):
     _rest = app.parse_flags_with_usage(sys.argv)
     if check is not None:
         try:
-            check()
-        except ValueError as error:
+            with user_errors():
+                check()
+        except UserError as error:
             sys.exit(f"error: {error}")
     with without_notes_of_libraries():
         import tensorflow  # noqa: F401
@@ -111,6 +119,31 @@ def duration(seconds):
     return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {seconds:02d}s"
 
 
+# Paths, and what lies there.
+
+
+def path(flag, value):
+    """The path that a flag gives, as people write it: `~` at its beginning is expanded, a URL is refused.
+
+    Args:
+        flag: the flag's name without dashes. value: what was given, str or path.
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        UserError: a URL, or the home folder of somebody who is not known.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]*:/{1,2}", str(value), re.IGNORECASE):
+        raise UserError(
+            f"--{flag}={value}: URLs are neither read nor written: expected a path on a disk of this machine."
+        )
+    try:
+        return pathlib.Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{flag}={value}: that home folder is not known: expected the whole path.") from error
+
+
 def write_whole(path, content):
     """Writes a file that is either whole or not there: beside its place first, then renamed.
 
@@ -126,7 +159,7 @@ def write_whole(path, content):
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    beside = _beside(path, "tmp")
     try:
         with beside.open("xb") as stream:
             if callable(content):
@@ -139,13 +172,144 @@ def write_whole(path, content):
         raise
 
 
+@contextlib.contextmanager
+def replace_folder(folder, flag, foreign):
+    """Yields an empty folder beside `folder`. When the block has ended well, it takes the place of what is there, by rename.
+
+    Where anything fails, what is there stays. A folder cannot be replaced at once: the old one steps aside first, and is
+    deleted when the new one is there.
+
+    Args:
+        folder, flag, foreign: as `check_replaceable`'s.
+
+    Raises:
+        UserError: what is there may not be replaced, at the start or at the end. OSError: it cannot be.
+    """
+    place = pathlib.Path(os.path.realpath(folder))  # a link stays, and leads to the new folder
+    aside = _left_overs(place.parent, re.escape(_short(place.name)), "old")
+    if aside and not place.exists():
+        # A process was killed between its two renames.
+        os.rename(max(aside, key=lambda entry: entry.stat().st_mtime), place)
+    check_replaceable(folder, flag, foreign, overwrite=True)
+    remove_left_overs(place.parent, re.escape(_short(place.name)))
+    beside, old = _beside(place, "tmp"), _beside(place, "old")
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        check_replaceable(folder, flag, foreign, overwrite=True)
+        if place.exists():
+            os.rename(place, old)
+        try:
+            os.rename(beside, place)
+        except OSError:
+            if old.exists():
+                os.rename(old, place)
+            raise
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path, ending):
+    """A path in the same folder that no other process has."""
+    return path.with_name(f".{_short(path.name)}.{uuid.uuid4().hex}.{ending}")
+
+
+def _short(name):
+    """So much of a name that what `_beside` adds does not make it too long for a disk, which takes 255 bytes."""
+    return name.encode(errors="replace")[:200].decode(errors="ignore")
+
+
+def _left_overs(folder, name, endings="tmp|old"):
+    """What `_beside` named in a folder, as os.DirEntry. name: regular expression of what was to be made."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if re.fullmatch(rf"\.{name}\.[0-9a-f]{{32}}\.({endings})", entry.name)]
+    except OSError:
+        return []
+
+
+def remove_left_overs(folder, name, seconds=86_400):
+    """Deletes what processes that were killed have left of `write_whole` and `replace_folder`.
+
+    Judged by age, for whoever is still writing may be on another machine.
+
+    Args:
+        folder: where to look. name: regular expression of the names of what was to be written.
+        seconds: the age from which on nobody is writing any more.
+    """
+    for entry in _left_overs(folder, name):
+        with contextlib.suppress(OSError):  # tidying up is no reason to fail
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime < seconds:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def check_writable(path, flag):
+    """Raises a UserError unless something can be made at `path`: to be called before the work whose result goes there.
+
+    Args:
+        path: the file or folder; what lies there is replaced by rename, so that its own mode does not count.
+        flag: the name of the flag that chooses another place, such as "output".
+    """
+    place = pathlib.Path(path).absolute()
+    try:
+        folder = next((parent for parent in place.parents if os.path.lexists(parent)), place)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        for part in place.relative_to(folder).parts:
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(folder / part)  # fails for a name that the disk cannot have
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): give another --{flag}.") from error
+
+
 def refuse_to_overwrite(paths, flag, overwrite=False):
-    """Raises a UserError if something is at any of `paths` and may not be replaced.
+    """Raises a UserError if a file cannot be written at any of `paths`, or if one is there that may not be replaced.
 
     Args:
         paths: what the command is about to write. flag: the name of the flag that chooses another place, such as "output".
         overwrite: value of --overwrite.
     """
+    for path in paths:
+        if os.path.isdir(path):
+            raise UserError(f"{path} is a folder: expected a file; give another --{flag}.")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UserError(f"{path} is no regular file: give another --{flag}.")
+        check_writable(path, flag)
     there = [path for path in paths if os.path.lexists(path)]
     if there and not overwrite:
         raise UserError(f"{there[0]} exists: give another --{flag}, or --overwrite to replace it.")
+
+
+def check_replaceable(folder, flag, foreign, overwrite=False):
+    """Raises a UserError unless a folder can be put at `folder`, in the place of an empty one or of one of ours.
+
+    Args:
+        folder: its place. flag: the name of the flag that chooses another one.
+        foreign: function of a folder -> set of the names in it that are not ours; all of them where it is another one's.
+        overwrite: whether one of ours may be replaced.
+    """
+    folder = pathlib.Path(folder)
+    check_writable(os.path.realpath(folder) if os.path.islink(folder) else folder, flag)
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give another --{flag}.")
+    if os.path.ismount(folder):
+        raise UserError(
+            f"{folder} is where a disk is mounted, which cannot be replaced: expected a folder in it as --{flag}."
+        )
+    names = sorted(foreign(folder))
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise UserError(
+            f"{folder} holds {', '.join(names[:3])}{more}, which this command did not write and will not delete: move that "
+            f"elsewhere, or give another --{flag}."
+        )
+    if any(folder.iterdir()) and not overwrite:
+        raise UserError(f"{folder} exists: give another --{flag}, or --overwrite to replace it.")

@@ -12,11 +12,10 @@ import pathlib
 import time
 import warnings
 
-import numpy as np
 from absl import flags
 
 from tfvae import command, config
-from tfvae.scoring import classes, extractors, scores
+from tfvae.scoring import extractors
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Score the model of a run of tfvae.train.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Score a version that tfvae.export published.")
@@ -30,6 +29,12 @@ RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: t
 REFERENCE_SPLIT = flags.DEFINE_string("reference_split", "train", "Split of --dataset to compare with.")
 load_extractor = extractors.define_flags()
 NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "Images on each side, if there are so many.", 2)
+MEMORISATION = flags.DEFINE_enum(
+    "memorisation",
+    "num_images",
+    ["num_images", "all"],
+    "Memorisation ratio: of --num_images training images, as its name then says, or of all, whose features take a while.",
+)
 NUM_SEEDS = flags.DEFINE_integer("num_seeds", 1, "Independent sets of drawn images: mean and spread over them.", 1)
 SEED = flags.DEFINE_integer("seed", 0, "The first of the seeds.", 0)
 EMA = flags.DEFINE_boolean("ema", True, "Draw with the moving average of the weights; --noema: with the last weights.")
@@ -44,8 +49,30 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where features of real image
 STRATEGY = flags.DEFINE_enum("strategy", "auto", ["auto", "one", "mirrored"], "auto: all GPUs of this machine.")
 VIRTUAL_DEVICES = flags.DEFINE_integer("virtual_devices", 0, "Split the CPU into so many devices (for tests).", 0)
 
-command.start(__name__)
 
+def check_flags():
+    """({flag's name: path, or None where it is not given}, the output file). Raises: ValueError, UserError."""
+    chosen = [f for f in (MODEL_DIR, SAVED_MODEL, IMAGES, SPLIT) if f.value]
+    if len(chosen) != 1:
+        given = " and ".join(f"--{f.name}" for f in chosen) or "none"
+        raise ValueError(
+            f"{given} given: expected one of --model_dir, --saved_model, --images and --split, what to score."
+        )
+    if (IMAGES.value or SPLIT.value) and not DATASET.value:
+        raise ValueError("--dataset is missing: expected the dataset to compare with, such as --dataset=cifar10.")
+    if BEST.value and not MODEL_DIR.value:
+        raise ValueError("--best: expected with --model_dir alone.")
+    places = (MODEL_DIR, SAVED_MODEL, IMAGES, DATA_DIR, OUTPUT, CACHE_DIR)
+    paths = {flag.name: command.path(flag.name, flag.value) if flag.value else None for flag in places}
+    kind = ("" if EMA.value else "_raw") + ("_best" if BEST.value else "") + ("_gmm" if PRIOR.value == "gmm" else "")
+    output = paths["output"] or (paths["model_dir"] or pathlib.Path()) / f"scores{kind}.json"
+    command.refuse_to_overwrite([output], "output", OVERWRITE.value)
+    return paths, output
+
+
+command.start(__name__, check_flags)
+
+import numpy as np
 import tensorflow as tf
 
 from tfvae.data import pipeline
@@ -53,7 +80,7 @@ from tfvae.data.split import choose, without
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
 from tfvae.publishing import published
-from tfvae.scoring import protocol, sources
+from tfvae.scoring import classes, protocol, scores, sources
 from tfvae.training import run
 from tfvae.training import strategy as strategies
 
@@ -65,50 +92,32 @@ def main(argv):
     with command.user_errors(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.monotonic()
-        output = check_flags()
+        paths, output = check_flags()
         strategy = strategies.make_strategy(
             config.Config(strategy=STRATEGY.value, virtual_devices=VIRTUAL_DEVICES.value)
         )
         with strategy.scope():
-            result, writer = evaluate()
-    result["warnings"] = sorted({" ".join(str(w.message).split()) for w in caught if w.category is UserWarning})
-    command.write_whole(output, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
-    if writer:
-        writer(result)
+            result, model = evaluate(paths)
+        result["warnings"] = sorted({" ".join(str(w.message).split()) for w in caught if w.category is UserWarning})
+        command.write_whole(output, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+    if paths["model_dir"]:
+        write_curves(paths["model_dir"], model.images_seen, result)
     for line in result["warnings"]:
         print(f"warning: {line}")
     print(table(result))
     print(f"{output}  ({time.monotonic() - started:.0f} s)")
 
 
-def check_flags():
-    """The output file. Raises: ValueError."""
-    chosen = [f for f in (MODEL_DIR, SAVED_MODEL, IMAGES, SPLIT) if f.value]
-    if len(chosen) != 1:
-        given = " and ".join(f"--{f.name}" for f in chosen) or "none"
-        raise ValueError(
-            f"{given} given: expected one of --model_dir, --saved_model, --images and --split, what to score."
-        )
-    if (IMAGES.value or SPLIT.value) and not DATASET.value:
-        raise ValueError("--dataset is missing: expected the dataset to compare with, such as --dataset=cifar10.")
-    if BEST.value and not MODEL_DIR.value:
-        raise ValueError("--best: expected with --model_dir alone.")
-    kind = ("" if EMA.value else "_raw") + ("_best" if BEST.value else "") + ("_gmm" if PRIOR.value == "gmm" else "")
-    output = pathlib.Path(OUTPUT.value or pathlib.Path(MODEL_DIR.value or ".") / f"scores{kind}.json")
-    command.refuse_to_overwrite([output], "output", OVERWRITE.value)
-    return output
-
-
-def evaluate():
-    """(what `scores.json` holds, a function that appends it to TensorBoard or None)."""
-    cache_dir = CACHE_DIR.value or protocol.cache_dir()
+def evaluate(paths):
+    """(what `scores.json` holds, the `Model` or None). paths: of `check_flags`."""
+    cache_dir = paths["cache_dir"] or protocol.cache_dir()
     # Before the data, which may take minutes: a wrong folder ends the command at once.
     extractor = load_extractor()
-    model = load_model()
+    model = load_model(paths)
     dataset = DATASET.value or model.flags["dataset"]
     resolution = RESOLUTION.value or (model.resolution if model else None)
 
-    data_dir = DATA_DIR.value or (model.flags.get("data_dir") if model else None)
+    data_dir = paths["data_dir"] or (model.flags.get("data_dir") if model else None)
 
     @functools.cache
     def load(split):
@@ -124,7 +133,7 @@ def evaluate():
     held_out = load(held_out_name) if held_out_name else None
     reference, rows = make_reference(split, held_out, load, extractor, cache_dir)
     prior = make_prior(model, load) if model else None
-    source = make_source(model, prior, split, reference.outputs.labels, load)
+    source = make_source(paths["images"], model, prior, split, reference.outputs.labels, load)
     number = min(NUM_IMAGES.value, source.num_images or NUM_IMAGES.value)
     # Where a source has no more images, every seed would take the same ones.
     num_seeds = 1 if source.num_images == number else NUM_SEEDS.value
@@ -135,13 +144,21 @@ def evaluate():
             "two numbers",
             stacklevel=1,
         )
-    by_seed = []
+    by_seed, undefined = [], {}
     for seed in seeds:
         drawn = protocol.outputs_of(source.batches(number, seed), extractor, number, f"images of seed {seed}")
-        by_seed.append(protocol.score(reference, drawn, extractor, seed))
+        found, reasons = protocol.score(reference, drawn, extractor, seed)
+        by_seed.append(found)
+        undefined = reasons | undefined
         name = scores.SCORES["frechet"].name_by(extractor.kind)
-        print(f"seed {seed}, {len(by_seed)} of {num_seeds}: {name} {by_seed[-1][name]:.5g}", flush=True)
+        shown = f": {name} {found[name]:.5g}" if name in found else ""
+        print(f"seed {seed}, {len(by_seed)} of {num_seeds}{shown}", flush=True)
+    # A mean over some of the seeds would be of other images than the others'.
+    defined = [name for name in by_seed[0] if name not in undefined]
+    if not defined:
+        raise ValueError(f"no score is defined for these images: {next(iter(undefined.values()))}")
     real_logits = reference.outputs.logits
+    of_real = {} if real_logits is None else {"class_entropy": lambda: classes.class_entropy(real_logits)}
     result = {
         "source": source.facts,
         "reference": {
@@ -151,17 +168,24 @@ def evaluate():
             "resolution": split.resolution,
             "images": len(reference.outputs),
             "chosen": "all" if len(rows) == split.num_images else "a subset by seed 0",
+            "memorisation": reference.train
+            and {
+                "training_images": len(reference.train),
+                "of": reference.num_train,
+                "held_out_images": len(reference.held_out),
+            },
         },
         "num_images": number,
         "seeds": seeds,
         "protocol": protocol.declared(extractor) | {"batch_size": BATCH_SIZE.value},
         "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
-        "scores": {name: summary([found[name] for found in by_seed]) for name in by_seed[0]},
-        "real": {} if real_logits is None else {"class_entropy": classes.class_entropy(real_logits)},
+        "scores": {name: summary([found[name] for found in by_seed]) for name in defined},
+        "undefined": undefined,
+        "real": protocol.defined(of_real)[0],
     }
     if model and model.encode:
         result["reconstruction"] = reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
-    return result, tensorboard(model)
+    return result, model
 
 
 def summary(values):
@@ -173,15 +197,15 @@ def summary(values):
 # What is scored.
 
 
-def load_model():
+def load_model(paths):
     """The `Model` that the flags name, or None where they name images. Raises: UserError."""
-    if MODEL_DIR.value:
-        return run.load_run(MODEL_DIR.value, EMA.value, BEST.value, BATCH_SIZE.value)
-    return published.load(SAVED_MODEL.value) if SAVED_MODEL.value else None
+    if paths["model_dir"]:
+        return run.load_run(paths["model_dir"], EMA.value, BEST.value, BATCH_SIZE.value)
+    return published.load(paths["saved_model"]) if paths["saved_model"] else None
 
 
-def make_source(model, prior, split, reference_labels, load):
-    """The images to score, one of the classes of `tfvae.scoring.sources`."""
+def make_source(images, model, prior, split, reference_labels, load):
+    """The images to score, one of the classes of `tfvae.scoring.sources`. images: path of --images, or None."""
     if model:
         labels = reference_labels if model.num_classes else None
         if model.num_classes and (split.num_classes != model.num_classes):
@@ -190,20 +214,28 @@ def make_source(model, prior, split, reference_labels, load):
                 "dataset that it was trained on."
             )
         return sources.Generator(model, prior, labels)
-    if IMAGES.value:
-        return sources.load_files(IMAGES.value, split.resolution)
+    if images:
+        return sources.load_files(images, split.resolution)
     return sources.Noise(split.resolution) if SPLIT.value == "noise" else sources.Stored(load(SPLIT.value))
 
 
 def make_reference(split, held_out, load, extractor, cache_dir):
-    """(`protocol.Reference`, the split's rows that it is made of). held_out: `Split`, or None where the data has none."""
-    whole = protocol.outputs_of_split(split, extractor, cache_dir)
+    """(`protocol.Reference`, the split's rows that it is made of). held_out: `Split`, or None where the data has none.
+
+    Features take minutes: unless --memorisation=all, those of no more images of a split are extracted than are asked for.
+    """
     rows = choose(split.num_images, NUM_IMAGES.value)
+    limit = None if MEMORISATION.value == "all" else NUM_IMAGES.value
+    known = load("train") if held_out else None
     train = unseen = None
     if held_out:
-        train = whole if split.split == "train" else protocol.outputs_of_split(load("train"), extractor, cache_dir)
-        unseen = protocol.outputs_of_split(held_out, extractor, cache_dir)
-    return protocol.Reference(whole.rows(rows), split.num_classes, train, unseen), rows
+        train = protocol.outputs_of_split(known, extractor, cache_dir, limit)
+        unseen = protocol.outputs_of_split(held_out, extractor, cache_dir, limit)
+    if known is split:
+        outputs = train if limit else train.rows(rows)
+    else:
+        outputs = protocol.outputs_of_split(split, extractor, cache_dir, NUM_IMAGES.value)
+    return protocol.Reference(outputs, split.num_classes, train, unseen, known and known.num_images), rows
 
 
 def make_prior(model, load):
@@ -226,12 +258,16 @@ def reconstruction_scores(model, reference, reference_split, rows, held_out, loa
     known = len(rest) < min(LEAST_UNSEEN, NUM_IMAGES.value)
     chosen = np.arange(train.num_images) if known else rest
     chosen = chosen[choose(len(chosen), NUM_IMAGES.value, seed=1)]
-    scores = protocol.reconstruction_scores(model, held_out, train, chosen, reference, extractor)
+    compared = choose(held_out.num_images, NUM_IMAGES.value)
+    found, undefined = protocol.reconstruction_scores(
+        model, (held_out, compared), (train, chosen), reference, extractor
+    )
     return {
-        "errors_of": {"split": held_out.split, "images": held_out.num_images},
+        "errors_of": {"split": held_out.split, "images": len(compared)},
         "scores_of": {"split": "train", "images": len(chosen), "also_in_the_reference": known},
         "latent": "the posterior's mean",
-        "scores": scores,
+        "scores": found,
+        "undefined": undefined,
     }
 
 
@@ -249,23 +285,19 @@ def plain(value):
     return value
 
 
-def tensorboard(model):
-    """A function that appends the scores of a result to the run's TensorBoard, or None where there is no run."""
-    if not MODEL_DIR.value:
-        return None
-
+def write_curves(model_dir, images_seen, result):
+    """Appends the scores of a result to the run's TensorBoard; a run that cannot be written to stays without."""
     group = "scores" + ("" if EMA.value else "_raw") + ("_gmm" if PRIOR.value == "gmm" else "")
-    writer = tf.summary.create_file_writer(str(run.RunDirectory(MODEL_DIR.value).logs))
-
-    def write(result):
-        with writer.as_default(step=model.images_seen):
+    try:
+        writer = tf.summary.create_file_writer(str(run.RunDirectory(model_dir).logs))
+        with writer.as_default(step=images_seen):
             for name, value in result["scores"].items():
                 tf.summary.scalar(f"{group}/{name}", value["mean"])
             for name, value in result.get("reconstruction", {"scores": {}})["scores"].items():
                 tf.summary.scalar(f"{group}_of_reconstructions/{name}", value)
-        writer.flush()
-
-    return write
+        writer.close()
+    except (OSError, tf.errors.OpError) as error:
+        print(f"warning: TensorBoard lacks these scores: {' '.join(str(error).split())[:200]}")
 
 
 def table(result):
@@ -282,6 +314,7 @@ def table(result):
         better = f"{better} is better" if better else ""
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
         lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
+    lines += [f"  {name:<40} not defined: {reason}" for name, reason in result["undefined"].items()]
     if "reconstruction" in result:
         part = result["reconstruction"]
         lines.append(
@@ -289,6 +322,7 @@ def table(result):
             f"{part['scores_of']['images']:,} of {part['scores_of']['split']}"
         )
         lines += [f"  {name:<40} {value:>10.5g}" for name, value in part["scores"].items()]
+        lines += [f"  {name:<40} not defined: {reason}" for name, reason in part["undefined"].items()]
     return "\n".join(lines)
 
 

@@ -6,8 +6,6 @@ python -m tfvae.sample --saved_model=published/shapes_gan
 Everything is fixed by --seed: the same command draws the same pictures.
 """
 
-import pathlib
-
 from absl import flags
 
 from tfvae import command
@@ -43,7 +41,7 @@ OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace sheets that are th
 
 
 def check_flags():
-    """Raises: ValueError: flags that do not fit together."""
+    """{flag's name: path, or None where it is not given}. Raises: ValueError, UserError."""
     if bool(MODEL_DIR.value) == bool(SAVED_MODEL.value):
         what = "both are given" if MODEL_DIR.value else "both are missing"
         raise ValueError(
@@ -55,6 +53,11 @@ def check_flags():
         raise ValueError(f"--sheets={','.join(unknown)}: expected some of {', '.join(KINDS)}.")
     if SAVED_MODEL.value and not EMA.value:
         raise ValueError("--noema: a published model has the moving average alone. Leave the flag out.")
+    places = (MODEL_DIR, SAVED_MODEL, OUTPUT_DIR, DATA_DIR)
+    paths = {flag.name: command.path(flag.name, flag.value) if flag.value else None for flag in places}
+    if paths["output_dir"]:
+        command.check_writable(paths["output_dir"] / "grid.png", "output_dir")
+    return paths
 
 
 command.start(__name__, check_flags)
@@ -67,8 +70,11 @@ from tfvae.training import run
 
 def main(argv):
     with command.user_errors():
-        check_flags()
-        model = run.load_run(MODEL_DIR.value, EMA.value) if MODEL_DIR.value else published.load(SAVED_MODEL.value)
+        paths = check_flags()
+        if paths["model_dir"]:
+            model = run.load_run(paths["model_dir"], EMA.value)
+        else:
+            model = published.load(paths["saved_model"])
         kinds = SHEETS.value or available(model)
         missing = [name for name in kinds if name not in available(model)]
         if missing:
@@ -77,12 +83,12 @@ def main(argv):
                 f"reconstructions an encoder). Expected some of {', '.join(available(model))}."
             )
         default = model.path / "sheets" if MODEL_DIR.value else model.path.parent / "sheets" / model.path.name
-        folder = pathlib.Path(OUTPUT_DIR.value or default)
+        folder = paths["output_dir"] or default
         files = {name: folder / f"{name}.png" for name in kinds}
         command.refuse_to_overwrite(files.values(), "output_dir", OVERWRITE.value)
         split = None
         if "reconstructions" in kinds:
-            dataset, data_dir = model.flags["dataset"], DATA_DIR.value or model.flags.get("data_dir")
+            dataset, data_dir = model.flags["dataset"], paths["data_dir"] or model.flags.get("data_dir")
             try:
                 name = pipeline.held_out_split(dataset, data_dir=data_dir) or "train"
                 split = pipeline.load(dataset, name, data_dir=data_dir, resolution=model.resolution)

@@ -8,7 +8,6 @@ finished is skipped, what fails is reported and left behind. On several machines
 for each name of --list, then --report_only: scripts/study_slurm.sh and scripts/study_kubernetes.yaml.
 """
 
-import pathlib
 import re
 import shlex
 import sys
@@ -78,19 +77,23 @@ WORK = flags.DEFINE_string("work", None, "NAME of --list: do this task alone and
 
 def make_study():
     """The study that the flags describe. Raises: ValueError."""
-    output_dir = pathlib.Path(OUTPUT_DIR.value or f"runs/study_{SCALE.value}")
+    output_dir = command.path("output_dir", OUTPUT_DIR.value or f"runs/study_{SCALE.value}")
     images = plan.read_pairs("images", IMAGES.value, int)
     experiments = plan.read_experiments(EXPERIMENT.value, SCALE.value, images, shlex.split(COMMON_FLAGS.value))
     if INCEPTION_DIR.value and CLASSIFIER_DIR.value:
         raise ValueError("both --inception_dir and --classifier_dir given: expected one; their scores do not compare.")
+    data_dirs = plan.read_pairs("data_dir", DATA_DIR.value, default_key=True)
+    inception_dir, classifier_dir = (
+        str(command.path(flag.name, flag.value)) if flag.value else None for flag in (INCEPTION_DIR, CLASSIFIER_DIR)
+    )
     return plan.Study(
         experiments=experiments,
         published=plan.read_published(PUBLISHED.value, experiments),
         scale=SCALE.value,
         output_dir=output_dir,
-        data_dirs=plan.read_pairs("data_dir", DATA_DIR.value, default_key=True),
-        inception_dir=INCEPTION_DIR.value,
-        classifier_dir=CLASSIFIER_DIR.value,
+        data_dirs={dataset: str(command.path("data_dir", folder)) for dataset, folder in data_dirs.items()},
+        inception_dir=inception_dir,
+        classifier_dir=classifier_dir,
         num_images=NUM_IMAGES.value,
         num_seeds=NUM_SEEDS.value,
         mixture_tables=tuple(MIXTURE_TABLES.value),
@@ -109,6 +112,10 @@ def main(argv):
         if len(modes) > 1:
             raise ValueError(f"--{' and --'.join(modes)} given: expected one of them.")
         study = make_study()
+        if WORK.value is not None:
+            command.check_writable(study.report_dir, "output_dir")
+        elif not LIST.value:
+            command.check_replaceable(study.report_dir, "output_dir", report.foreign, overwrite=True)
         chosen = study.selected(ONLY.value)
         everything = tasks.of_study(study, chosen)
         task = None if WORK.value is None else work.task_named(study, everything, WORK.value)

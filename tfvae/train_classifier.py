@@ -6,21 +6,18 @@ A network of eight 3 x 3 convolutions with two residual blocks (after Page's Res
 one cycle of the learning rate. The same command again resumes after the last whole epoch.
 """
 
+import glob
 import hashlib
 import json
 import os
 import pathlib
 import shutil
 
-import keras
-import numpy as np
-import tensorflow as tf
 from absl import flags
 
 from tfvae import command, config
-from tfvae.data import datasets, pipeline
-from tfvae.scoring import classifier
-from tfvae.training import strategy as strategies
+from tfvae.data import datasets
+from tfvae.scoring import extractors
 
 DATASET = flags.DEFINE_string("dataset", config.Config.dataset, datasets.flag_help())
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
@@ -39,19 +36,34 @@ SEED = flags.DEFINE_integer("seed", 0, "Of first values, order and augmentation.
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the classifier that is there.")
 
 
+def check_flags():
+    """(the classifier's folder, the data's folder or None). Raises: ValueError, UserError."""
+    if not OUTPUT_DIR.value:
+        raise ValueError("--output_dir is missing: expected the classifier's folder, such as runs/classifier_cifar10.")
+    output = command.path("output_dir", OUTPUT_DIR.value)
+    command.check_replaceable(output, "output_dir", extractors.foreign_to_classifier, OVERWRITE.value)
+    return output, command.path("data_dir", DATA_DIR.value) if DATA_DIR.value else None
+
+
+command.start(__name__, check_flags)
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae.data import pipeline
+from tfvae.scoring import classifier
+from tfvae.training import strategy as strategies
+
+
 def main(argv):
     with command.user_errors():
-        if not OUTPUT_DIR.value:
-            raise ValueError(
-                "--output_dir is missing: expected the classifier's folder, such as runs/classifier_cifar10."
-            )
-        output = pathlib.Path(OUTPUT_DIR.value)
-        command.refuse_to_overwrite([output], "output_dir", OVERWRITE.value)
+        output, data_dir = check_flags()
         strategy = strategies.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
         strategies.check_batch_size(BATCH_SIZE.value, strategy)
-        place = dict(data_dir=DATA_DIR.value, resolution=RESOLUTION.value)
-        data = pipeline.load(DATASET.value, **place, streaming=False).fingerprint
-        train, held_out = classifier.labelled_splits(DATASET.value, **place, min_images=MIN_IMAGES.value)
+        source = dict(data_dir=data_dir, resolution=RESOLUTION.value)
+        data = pipeline.load(DATASET.value, **source, streaming=False).fingerprint
+        train, held_out = classifier.labelled_splits(DATASET.value, **source, min_images=MIN_IMAGES.value)
     recipe = datasets.record(DATASET.value).recipe
     epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
     steps = max(1, train.num_images // BATCH_SIZE.value)
@@ -86,7 +98,8 @@ def main(argv):
         )
     # Other settings, another place: what they left cannot be resumed from.
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
-    backup = output.with_name(f".{output.name}.training-{digest}")
+    place = pathlib.Path(os.path.realpath(output))
+    backup = place.with_name(f".{place.name}.training-{digest}")
     network.fit(
         train.batches(BATCH_SIZE.value, SEED.value).map(classifier.augment, tf.data.AUTOTUNE),
         epochs=epochs,
@@ -98,8 +111,10 @@ def main(argv):
     extractor = classifier.make_extractor(network)
     logits = extractor.predict(held_out.images, batch_size=BATCH_SIZE.value, verbose=0)["logits"]
     accuracy = float(np.mean(logits.argmax(axis=1) == held_out.labels))
-    classifier.save(extractor, settings | {"accuracy": accuracy, "held_out_images": held_out.num_images}, output)
-    for old in output.parent.glob(f".{output.name}.training-*"):
+    facts = settings | {"accuracy": accuracy, "held_out_images": held_out.num_images}
+    with command.user_errors():
+        classifier.save(extractor, facts, output)
+    for old in place.parent.glob(f".{glob.escape(place.name)}.training-*"):
         shutil.rmtree(old)
     print(f"Done: {accuracy:.2%} of {held_out.num_images:,} held-out images right. Use it: --classifier_dir={output}")
 

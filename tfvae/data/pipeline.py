@@ -219,7 +219,14 @@ def _writable(path):
 
 def _prepare(record, data_dir):
     """The dataset's TFDS builder, its data prepared."""
-    own_home = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    try:
+        own_home = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    except RuntimeError as error:  # a user whom the machine does not know, as in a container
+        if not data_dir:
+            raise DataError(
+                "no home folder is known: give --data_dir, a folder for the data (or TFDS_DATA_DIR)"
+            ) from error
+        own_home = pathlib.Path(data_dir).expanduser()
     home = pathlib.Path(data_dir).expanduser() if data_dir else own_home
     if home.exists() and not home.is_dir():
         raise DataError(f"--data_dir {home} is a file, expected the folder that holds the data")

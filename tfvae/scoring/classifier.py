@@ -1,13 +1,12 @@
 """A small classifier of a dataset's own labels: its images, its network, how it is saved. `tfvae.train_classifier` trains it."""
 
 import json
-import os
-import shutil
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae.command import replace_folder
 from tfvae.data import datasets, pipeline
 from tfvae.networks import layers
 from tfvae.scoring import extractors
@@ -127,11 +126,8 @@ def make_extractor(network):
 
 
 def save(extractor, facts, output):
-    """Writes SavedModel and `classifier.json` beside, then renames."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    extractor.export(str(beside), verbose=False)
-    (beside / extractors.CLASSIFIER_FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    if output.exists():
-        shutil.rmtree(output)
-    os.rename(beside, output)
+    """Writes SavedModel and `classifier.json` beside, then renames. Raises: UserError: `output` may not be replaced."""
+    with replace_folder(output, "output_dir", extractors.foreign_to_classifier) as folder:
+        extractor.export(str(folder), verbose=False)
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        (folder / extractors.CLASSIFIER_FACTS).write_text(text, encoding="utf-8")

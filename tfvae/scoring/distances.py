@@ -12,6 +12,8 @@ import numpy as np
 
 from tfvae.scoring import checks, tfgan
 
+KERNEL_BLOCK = 1024  # images, as published kernel distances have it at most
+
 
 def inception_score(logits, splits=10):
     """exp(mean over x of KL(p(y|x) || p(y))), p(y) the mean of p(y|x) (Salimans et al., arXiv 1606.03498, section 4).
@@ -31,7 +33,9 @@ def inception_score(logits, splits=10):
     """
     logits = checks.matrix("logits", logits)
     if splits < 1 or len(logits) < splits:
-        raise ValueError(f"splits is {splits}, and there are {len(logits)} logits: expected 1 to as many as images.")
+        raise ValueError(
+            f"the score of {len(logits)} images in {splits} splits: expected 1 split or more, each with an image."
+        )
     # TF-GAN's ln p(y) is -inf, and its score NaN, where a class's probability underflows; exp(-600) is far above that and far
     # below anything that shows.
     logits = np.maximum(logits - logits.max(axis=1, keepdims=True), -600.0)
@@ -60,7 +64,7 @@ def frechet_distance(real_features, fake_features):
     if fewest <= features:
         warnings.warn(
             f"Fréchet distance of {len(real)} real and {len(fake)} fake images with {features} features: the covariance of "
-            f"{fewest} is rank-deficient and the distance too high; give more than {features} images.",
+            f"{fewest} is rank-deficient and the distance too high, as it is up to {features} images.",
             stacklevel=2,
         )
     return tfgan.frechet_distance(real, fake)
@@ -97,7 +101,7 @@ def frechet_distance_per_class(real_features, real_labels, fake_features, fake_l
     return distances
 
 
-def kernel_distance(real_features, fake_features, block_size=1024, seed=0):
+def kernel_distance(real_features, fake_features, block_size=KERNEL_BLOCK, seed=0):
     """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (KID: Binkowski et al., arXiv 1801.01401, section 4).
 
     TF-GAN's `kernel_classifier_distance_and_std_from_activations`: the unbiased estimate in each of ceil(max(n, m) / block_size)
@@ -118,8 +122,8 @@ def kernel_distance(real_features, fake_features, block_size=1024, seed=0):
     blocks = -(-max(len(real), len(fake)) // block_size)
     if min(len(real), len(fake)) < 2 * blocks:
         raise ValueError(
-            f"Kernel distance of {len(real)} real and {len(fake)} fake images in {blocks} blocks: expected 2 or more of each in "
-            "every block; give sets of nearer sizes or a larger block_size."
+            f"the kernel distance of {len(real)} real and {len(fake)} fake images in {blocks} blocks: expected {2 * blocks} or "
+            "more of each, 2 in every block."
         )
     draw = np.random.default_rng(seed)
     return tfgan.kernel_distance(real[draw.permutation(len(real))], fake[draw.permutation(len(fake))], block_size)

@@ -9,13 +9,20 @@ import collections.abc
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
+import re
+import tempfile
 
 import numpy as np
 from absl import flags
 
+from tfvae import command
+
 INCEPTION_LOGITS, INCEPTION_FEATURES = 1008, 2048
 CLASSIFIER_FACTS = "classifier.json"
+# What lies in a classifier's folder.
+CLASSIFIER_FILES = {CLASSIFIER_FACTS, "saved_model.pb", "fingerprint.pb", "variables", "assets"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +222,7 @@ def load_classifier(kind, folder):
 
     path = _saved_model(kind, folder)
     try:
-        facts = json.loads((path / CLASSIFIER_FACTS).read_text())
+        facts = json.loads((path / CLASSIFIER_FACTS).read_text(encoding="utf-8"))
         dataset, resolution, class_names = facts["dataset"], facts["resolution"], tuple(facts["class_names"])
         accuracy = facts["accuracy"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -275,8 +282,14 @@ def checksum(path):
     return digest.hexdigest()
 
 
+def foreign_to_classifier(folder):
+    """Names of what lies in a folder and is not of a classifier: all of them where no classifier is there."""
+    names = set(os.listdir(folder))
+    return names - CLASSIFIER_FILES if CLASSIFIER_FACTS in names else names
+
+
 def _saved_model(kind, folder):
-    path = pathlib.Path(folder).expanduser()
+    path = command.path(kind.flag, folder)
     if not (path / "saved_model.pb").is_file():
         raise ValueError(f"--{kind.flag}={path}: there is no saved_model.pb; {kind.weights}.")
     return path
@@ -286,7 +299,13 @@ def _load(path):
     import tensorflow as tf
 
     try:
-        return tf.saved_model.load(str(path))
+        if not re.search(r"[\[\]*?\\]", str(path.absolute())):
+            return tf.saved_model.load(str(path))
+        # Through a link: TensorFlow takes such a path for a pattern, and finds no variables.
+        with tempfile.TemporaryDirectory() as folder:
+            link = pathlib.Path(folder) / "model"
+            link.symlink_to(path.absolute())
+            return tf.saved_model.load(str(link))
     except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} cannot be loaded ({' '.join(str(error).split())[:200]}): copy it anew.") from error
 

@@ -5,15 +5,16 @@ the disk by their content, so that they are computed once.
 """
 
 import dataclasses
+import functools
 import hashlib
+import math
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 import tqdm
 
-from tfvae.command import write_whole
+from tfvae.command import remove_left_overs, write_whole
 from tfvae.data.split import batches_of, choose
 from tfvae.scoring import scores
 
@@ -44,16 +45,25 @@ class Outputs:
 
 
 def cache_dir():
-    """Where features of real images are kept unless somebody says otherwise: ~/.cache/tfvae, or below XDG_CACHE_HOME."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tfvae"
+    """Where features of real images are kept unless somebody says otherwise: ~/.cache/tfvae, or below XDG_CACHE_HOME.
+
+    None where no home folder is known, as for a container's user without a name.
+    """
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(home):  # as the XDG specification says
+        try:
+            home = pathlib.Path("~/.cache").expanduser()
+        except RuntimeError:
+            return None
+    return pathlib.Path(home) / "tfvae"
 
 
 def check_resolution(extractor, split):
     """Raises a ValueError for an extractor that does not take the split's images."""
     if extractor.resolution not in (None, split.resolution):
         raise ValueError(
-            f"{extractor.name} takes {extractor.resolution} px and {split.dataset} has {split.resolution} px: expected one size; "
-            f"train a classifier with --resolution={split.resolution}, or give its size as --resolution."
+            f"{extractor.name} takes {extractor.resolution} px and the images of {split.dataset} are {split.resolution} px here: "
+            f"expected one size, such as that of a classifier trained with --resolution={split.resolution}."
         )
 
 
@@ -62,23 +72,61 @@ def outputs_of_split(split, extractor, cache_dir, limit=None):
 
     Kept in `cache_dir` under a name made of the images' and the extractor's content: other images or another extractor are
     another file. Written beside and renamed, so neither a crash nor a second process leaves half a file; one that cannot be
-    read is made anew.
+    read, or whose content is not what was written, is made anew. Nothing that fails there ends the command.
+
+    Args:
+        cache_dir: a folder, made if absent; None: nothing is kept.
     """
     rows = choose(split.num_images, limit)
     key = f"{split.fingerprint} {extractor.checksum} {extractor.preparation} {len(rows)}"
-    file = pathlib.Path(cache_dir) / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+    name = f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+    if cache_dir is not None:
+        remove_left_overs(cache_dir, r"[0-9a-f]{32}\.npz")
+        outputs = _kept(pathlib.Path(cache_dir) / name, key)
+        if outputs is not None:
+            return outputs
+    outputs = outputs_of(batches_of(split, rows), extractor, len(rows), f"{split.dataset} {split.split}")
+    try:
+        if cache_dir is None:
+            raise OSError("no home folder is known; XDG_CACHE_HOME names another place")
+        _keep(pathlib.Path(cache_dir) / name, key, outputs)
+    except OSError as error:
+        where = "" if cache_dir is None else f" in {cache_dir}"
+        _warn_once(
+            f"features of real images are not kept{where} ({error.strerror or error}): each command computes them anew."
+        )
+    return outputs
+
+
+def _kept(file, key):
+    """The `Outputs` that `_keep` wrote, or None where they are not there or are not what was written."""
     try:
         with np.load(file) as kept:
-            logits, labels = (kept[name] if name in kept else None for name in ("logits", "labels"))
-            outputs = Outputs(logits, kept["features"], labels)
-        if len(outputs) == len(rows):
-            return outputs
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            arrays = dict(kept)
+        if str(arrays.pop("checksum")) == _checksum(key, arrays):
+            return Outputs(arrays.get("logits"), arrays["features"], arrays.get("labels"))
+    except Exception:  # zipfile and NumPy raise a dozen kinds of them for damaged files
         pass
-    outputs = outputs_of(batches_of(split, rows), extractor, len(rows), f"{split.dataset} {split.split}")
+    return None
+
+
+def _keep(file, key, outputs):
     arrays = {name: array for name, array in vars(outputs).items() if array is not None}
-    write_whole(file, lambda stream: np.savez(stream, **arrays))
-    return outputs
+    write_whole(file, lambda stream: np.savez(stream, checksum=_checksum(key, arrays), **arrays))
+
+
+def _checksum(key, arrays):
+    """SHA-256 (hex) of what is kept and of what it is kept as."""
+    digest = hashlib.sha256(key.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+@functools.cache  # so that each line is printed once
+def _warn_once(line):
+    print(f"warning: {line}", flush=True)
 
 
 def outputs_of(batches, extractor, num_images, title, progress=True):
@@ -115,14 +163,39 @@ class Reference:
     Attributes:
         outputs: of the reference images.
         num_classes: of their labels; 0 without.
-        train, held_out: `Outputs` of all images that the model was trained on and of some that it was not; None: no
-            memorisation ratio.
+        train, held_out: `Outputs` of images that the model was trained on and of some that it was not; None: no memorisation
+            ratio.
+        num_train: how many images the model was trained on; None: as many as `train` has.
     """
 
     outputs: Outputs
     num_classes: int
     train: Outputs | None = None
     held_out: Outputs | None = None
+    num_train: int | None = None
+
+
+def defined(functions):
+    """What some functions give, and why others give nothing.
+
+    Args:
+        functions: {name: function without arguments -> float; raises a ValueError where it is not defined}.
+
+    Returns:
+        ({name: float}, {name: reason, one line}), both in the functions' order; none of the floats is NaN or infinite.
+    """
+    found, undefined = {}, {}
+    for name, function in functions.items():
+        try:
+            value = float(function())
+        except ValueError as error:
+            undefined[name] = " ".join(str(error).split())
+            continue
+        if math.isfinite(value):
+            found[name] = value
+        else:
+            undefined[name] = f"for these images it is {value}, expected a finite number."
+    return found, undefined
 
 
 def score(reference, fake, extractor, seed=0, codes=None):
@@ -135,10 +208,8 @@ def score(reference, fake, extractor, seed=0, codes=None):
         codes: float [N, Z], means of the posteriors where the drawn images are reconstructions; else None.
 
     Returns:
-        {name: float}, in the order in which they are shown; NaN where a score is not defined.
-
-    Raises:
-        ValueError: too few images for a score's neighbours or splits.
+        ({name: float}, in the order in which they are shown, {name: reason} of those that are not defined for these images, such
+        as for fewer images than a score's neighbours or splits).
     """
     given = scores.Given(
         real=reference.outputs,
@@ -146,26 +217,27 @@ def score(reference, fake, extractor, seed=0, codes=None):
         num_classes=reference.num_classes,
         train=reference.train,
         held_out=reference.held_out,
+        num_train=reference.num_train,
         codes=codes,
         knows_classes=extractor.kind.knows_classes,
         seed=seed,
     )
     possible = [one for one in scores.SCORES.values() if given.known.issuperset(one.needs)]
-    return {one.name_by(extractor.kind): float(one.function(given)) for one in possible}
+    return defined({one.name_of(extractor.kind, given): functools.partial(one.function, given) for one in possible})
 
 
-def reconstruction_scores(model, held_out, train, rows, reference, extractor):
+def reconstruction_scores(model, compared, scored, reference, extractor):
     """How well a VAE gives images back, from the means of their posteriors.
 
     Args:
         model: `Model` with an encoder.
-        held_out: `Split`; the scores that compare an image with its reconstruction are means over all of its images.
-        train: `Split`; the other scores are of the reconstructions of some of its images.
-        rows: int64 [n], sorted, which of them.
+        compared: (`Split`, rows int64 [n], sorted): the images of the scores that compare an image with its reconstruction, which
+            are means over them; held-out ones.
+        scored: the same, of the training images whose reconstructions the other scores are of.
         reference: `Reference`. extractor: that of the reference.
 
     Returns:
-        {name: float}: errors and active units, then every score of samples, here of reconstructions: what the decoder can draw,
+        As `score`: errors and active units, then every score of samples, here of reconstructions: what the decoder can draw,
         whatever the prior asks for.
     """
 
@@ -174,22 +246,35 @@ def reconstruction_scores(model, held_out, train, rows, reference, extractor):
             mean, _ = model.encode(images)
             yield images, model.generate(mean, labels if model.num_classes else None), mean, labels
 
-    of_pairs = [one for one in scores.SCORES.values() if scores.PAIRS in one.needs]
-    values = {one.name_by(extractor.kind): [] for one in of_pairs}
-    for images, drawn, _, _ in reconstructed(held_out, np.arange(held_out.num_images)):
-        for one, found in zip(of_pairs, values.values()):
-            found.append(one.function(images, drawn))
+    of_pairs = {
+        one.name_by(extractor.kind): one.function for one in scores.SCORES.values() if scores.PAIRS in one.needs
+    }
+    values, undefined = {name: [] for name in of_pairs}, {}
+    for images, drawn, _, _ in reconstructed(*compared):
+        for name in [name for name in values if name not in undefined]:
+            try:
+                values[name].append(of_pairs[name](images, drawn))
+            except ValueError as error:
+                undefined[name] = str(error)
     means = []
 
     def drawn_only():
-        for _, drawn, mean, labels in reconstructed(train, rows):
+        for _, drawn, mean, labels in reconstructed(*scored):
             means.append(mean)
             yield drawn, labels
 
-    outputs = outputs_of(drawn_only(), extractor, len(rows), "reconstructions")
-    errors = {name: float(np.concatenate(found).mean()) for name, found in values.items()}
+    outputs = outputs_of(drawn_only(), extractor, len(scored[1]), "reconstructions")
+    errors, infinite = defined(
+        {
+            name: lambda parts=parts: np.concatenate(parts).mean()
+            for name, parts in values.items()
+            if name not in undefined
+        }
+    )
     # Reconstructions of training images are near those by intention: no memorisation ratio.
-    return errors | score(dataclasses.replace(reference, train=None), outputs, extractor, codes=np.concatenate(means))
+    reference = dataclasses.replace(reference, train=None)
+    found, more = score(reference, outputs, extractor, codes=np.concatenate(means))
+    return errors | found, undefined | infinite | more
 
 
 def declared(extractor):

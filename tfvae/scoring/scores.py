@@ -7,6 +7,7 @@ known, and `tfvae.evaluate`, TensorBoard and a study's tables show it. No Tensor
 import collections.abc
 import dataclasses
 import functools
+import re
 
 import numpy as np
 
@@ -25,7 +26,7 @@ FIDELITY, VARIETY, COPYING, RECONSTRUCTION = "fidelity", "variety", "copying", "
 LOGITS = "logits"  # of the real and of the drawn images
 LABELS = "labels"  # of the real and of the drawn images
 KNOWN_CLASSES = "known classes"  # logits of the classes of the dataset itself
-HELD_OUT = "held-out images"  # features of all training images and of real images that are not among them
+HELD_OUT = "held-out images"  # features of training images and of real images that are not among them
 PAIRS = "pairs"  # images and their reconstructions
 CODES = "codes"  # the means of the posteriors of reconstructed images
 PICTURES = "pictures"  # computed when a study takes its pictures, and not by `protocol.score`
@@ -37,8 +38,8 @@ class Score:
 
     Attributes:
         key: its name in the project.
-        function: `Given` -> float. Of a score that needs `PAIRS`: (images, reconstructions), uint8 [N, R, R, 3] each -> a value
-            per image, float [N]; the score is their mean.
+        function: `Given` -> float; raises a ValueError of one line where the score is not defined. Of a score that needs `PAIRS`:
+            (images, reconstructions), uint8 [N, R, R, 3] each -> a value per image, float [N]; the score is their mean.
         title: for people.
         better: "more", "less", or "" where neither is better.
         measures: QUALITY, FIDELITY, VARIETY, COPYING, RECONSTRUCTION; "": the report's tables leave it out.
@@ -46,6 +47,8 @@ class Score:
         names: (with TF-GAN's Inception, with any other extractor), its name in files; empty: `key` with both. Names that papers
             gave to scores by Inception are right for that extractor alone.
         titles: the same for people; empty: `title` with both.
+        of_part: how its name in files goes on where it is of `Given.train`, and that is a part of the training images; formatted
+            with their number.
     """
 
     key: str
@@ -56,6 +59,12 @@ class Score:
     needs: tuple[str, ...] = ()
     names: tuple[str, str] | tuple[()] = ()
     titles: tuple[str, str] | tuple[()] = ()
+    of_part: str = ""
+
+    def name_of(self, kind, given):
+        """Its name in files, by an extractor of a kind of `extractors.EXTRACTORS` and of a `Given`."""
+        part = given.train is not None and given.num_train not in (None, len(given.train))
+        return self.name_by(kind) + (self.of_part.format(len(given.train)) if part else "")
 
     def name_by(self, kind):
         """Its name in files, by an extractor of a kind of `extractors.EXTRACTORS`."""
@@ -73,7 +82,8 @@ class Given:
     Attributes:
         real, fake: `protocol.Outputs` of the reference images and of the drawn ones.
         num_classes: of the labels.
-        train, held_out: `protocol.Outputs` of all images that the model was trained on and of some that it was not, or None.
+        train, held_out: `protocol.Outputs` of images that the model was trained on and of some that it was not, or None.
+        num_train: how many images the model was trained on; None: as many as `train` has.
         codes: float [N, Z], the posteriors' means of the images whose reconstructions `fake` are; None: `fake` are samples.
         knows_classes: the logits are of the dataset's own classes.
         seed: of the order in which images form splits and blocks.
@@ -84,6 +94,7 @@ class Given:
     num_classes: int = 0
     train: object = None
     held_out: object = None
+    num_train: int | None = None
     codes: np.ndarray | None = None
     knows_classes: bool = False
     seed: int = 0
@@ -129,7 +140,19 @@ class Given:
         """Of the classes that have enough images on both sides."""
         (real, fake), (real_labels, fake_labels) = self.features, (self.real.labels, self.fake.labels)
         found = distances.frechet_distance_per_class(real, real_labels, fake, fake_labels, self.num_classes)
-        return found[np.isfinite(found)]
+        found = found[np.isfinite(found)]
+        if not len(found):
+            raise ValueError("no class has 2 images or more on both sides.")
+        return found
+
+
+def kernel_standard_error(given):
+    error = given.kernel_distance[1]
+    if np.isnan(error):
+        raise ValueError(
+            f"the images fit into one block of {distances.KERNEL_BLOCK:,}: a standard error needs two or more."
+        )
+    return error
 
 
 def modes_captured(given):
@@ -195,7 +218,7 @@ SCORES = {
         ),
         Score(
             "kernel_standard_error",
-            lambda given: given.kernel_distance[1],
+            kernel_standard_error,
             "standard error of the kernel distance",
             names=("kernel_inception_distance_standard_error", "kernel_classifier_distance_standard_error"),
         ),
@@ -221,7 +244,7 @@ SCORES = {
         ),
         Score(
             "frechet_within_class",
-            lambda given: given.frechet_per_class.mean() if len(given.frechet_per_class) else np.nan,
+            lambda given: given.frechet_per_class.mean(),
             "Fréchet distance within a class",
             "less",
             VARIETY,
@@ -229,7 +252,7 @@ SCORES = {
         ),
         Score(
             "frechet_within_worst_class",
-            lambda given: given.frechet_per_class.max() if len(given.frechet_per_class) else np.nan,
+            lambda given: given.frechet_per_class.max(),
             "Fréchet distance within the worst class",
             "less",
             needs=(LABELS,),
@@ -250,6 +273,7 @@ SCORES = {
             "memorisation ratio",
             measures=COPYING,
             needs=(HELD_OUT,),
+            of_part="_of_{}_training_images",
         ),
     )
 }
@@ -267,4 +291,9 @@ def names_of(key):
 
 def find(name):
     """The `Score` that has a name in files, or None."""
-    return next((one for key, one in SCORES.items() if name in names_of(key)), None)
+    for key, one in SCORES.items():
+        before, number, after = one.of_part.partition("{}")
+        of_part = number and re.fullmatch(rf"{re.escape(key + before)}\d+{re.escape(after)}", name)
+        if of_part or name in names_of(key):
+            return one
+    return None

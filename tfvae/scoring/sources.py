@@ -132,7 +132,8 @@ def load_files(path, resolution):
 
 
 def _other_size(path, width, height, resolution):
+    other = f", or score at --resolution={width} by an extractor that takes it" if width == height else ""
     return (
         f"--images={path}: images are {width} x {height} px and the reference's {resolution} x {resolution}: expected one size; "
-        "give --resolution to compare at another, or resize the images."
+        f"resize the images{other}."
     )

@@ -8,6 +8,7 @@ from tfvae.data import datasets
 from tfvae.scoring.scores import SCORES
 from tfvae.studies import figures, plan, reading, tables, tasks
 
+TITLE = "# GAN or VAE: the paper's experiments, measured"  # a report is known by it
 TABLES = {
     "main": (
         "The paper's eight models",
@@ -70,7 +71,7 @@ def write(study, found, command, notes, folder):
 def introduction(study, found, notes):
     filled = sum(row.scores is not None for row in found.rows)
     lines = [
-        "# GAN or VAE: the paper's experiments, measured",
+        TITLE,
         "The same two networks trained as a GAN (generator and discriminator) or as a VAE (decoder and encoder), on the same "
         "images, scored by one protocol for all models of a dataset. *Published* columns are what the paper or its source says, "
         "by protocols that are unknown or other than this one; *measured* columns are this study's own.",

@@ -7,16 +7,10 @@ how far inside a ball of the real manifold an image's features lie. `best_neighb
 features.
 """
 
-import pathlib
-
-import numpy as np
 from absl import flags
 
 from tfvae import command
-from tfvae.data import pipeline
-from tfvae.scoring import extractors, protocol
-from tfvae.studies import gallery
-from tfvae.training import run
+from tfvae.scoring import extractors
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's. Default: the model's own.")
@@ -27,16 +21,33 @@ OUTPUT = flags.DEFINE_string("output", None, "The .npz file.")
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the file that is there.")
 
 
+def check_flags():
+    """{flag's name: path, or None where it is not given}. Raises: ValueError, UserError."""
+    for flag, example in ((MODEL_DIR, "runs/cifar10_gan"), (OUTPUT, "exhibits.npz")):
+        if not flag.value:
+            raise ValueError(f"--{flag.name} is missing: expected such as --{flag.name}={example}.")
+    places = (MODEL_DIR, DATA_DIR, OUTPUT)
+    paths = {flag.name: command.path(flag.name, flag.value) if flag.value else None for flag in places}
+    command.refuse_to_overwrite([paths["output"]], "output", OVERWRITE.value)
+    return paths
+
+
+command.start(__name__, check_flags)
+
+import numpy as np
+
+from tfvae.data import pipeline
+from tfvae.scoring import protocol
+from tfvae.studies import gallery
+from tfvae.training import run
+
+
 def main(argv):
     with command.user_errors():
-        for flag, example in ((MODEL_DIR, "runs/cifar10_gan"), (OUTPUT, "exhibits.npz")):
-            if not flag.value:
-                raise ValueError(f"--{flag.name} is missing: expected such as --{flag.name}={example}.")
-        output = pathlib.Path(OUTPUT.value)
-        command.refuse_to_overwrite([output], "output", OVERWRITE.value)
+        paths = check_flags()
         extractor = load_extractor()
-        model = run.load_run(MODEL_DIR.value)
-        dataset, data_dir = model.flags["dataset"], DATA_DIR.value or model.flags["data_dir"]
+        model = run.load_run(paths["model_dir"])
+        dataset, data_dir = model.flags["dataset"], paths["data_dir"] or model.flags["data_dir"]
         train = pipeline.load(dataset, data_dir=data_dir, resolution=model.resolution, streaming=False)
         protocol.check_resolution(extractor, train)
         arrays = gallery.take(model, train, extractor, NUM_IMAGES.value, SEED.value)
@@ -46,8 +57,8 @@ def main(argv):
             real, label = split.images[: gallery.SHOWN], split.labels[: gallery.SHOWN]
             reconstructed = model.generate(model.encode(real)[0], label if model.num_classes else None)
             arrays |= {"real": real, "real_split": np.array(name), "reconstructed": reconstructed}
-    command.write_whole(output, lambda stream: np.savez_compressed(stream, **arrays))
-    print(output)
+        command.write_whole(paths["output"], lambda stream: np.savez_compressed(stream, **arrays))
+    print(paths["output"])
 
 
 if __name__ == "__main__":

@@ -3,13 +3,9 @@
 python -m tfvae.studies.fingerprints --dataset=cifar10 --output=cifar10.json
 """
 
-import pathlib
-
 from absl import flags
 
 from tfvae import command
-from tfvae.data import pipeline
-from tfvae.studies import identity
 
 DATASET = flags.DEFINE_string("dataset", None, "As tfvae.train's.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
@@ -18,14 +14,29 @@ SPLITS = flags.DEFINE_list("splits", [], "Splits whose fingerprints are taken be
 OUTPUT = flags.DEFINE_string("output", None, "JSON file, replaced where it is there.")
 
 
+def check_flags():
+    """(the data's folder or None, the output file). Raises: ValueError, UserError."""
+    for flag, example in ((DATASET, "cifar10"), (OUTPUT, "cifar10.json")):
+        if not flag.value:
+            raise ValueError(f"--{flag.name} is missing: expected such as --{flag.name}={example}.")
+    data_dir = command.path("data_dir", DATA_DIR.value) if DATA_DIR.value else None
+    output = command.path("output", OUTPUT.value)
+    command.refuse_to_overwrite([output], "output", overwrite=True)
+    return data_dir, output
+
+
+command.start(__name__, check_flags)
+
+from tfvae.data import pipeline
+from tfvae.studies import identity
+
+
 def main(argv):
     with command.user_errors():
-        for flag, example in ((DATASET, "cifar10"), (OUTPUT, "cifar10.json")):
-            if not flag.value:
-                raise ValueError(f"--{flag.name} is missing: expected such as --{flag.name}={example}.")
-        data = fingerprints(DATASET.value, DATA_DIR.value, RESOLUTION.value, SPLITS.value)
-    identity.write(pathlib.Path(OUTPUT.value), data)
-    print(f"{OUTPUT.value}: {DATASET.value}, {data.key}")
+        data_dir, output = check_flags()
+        data = fingerprints(DATASET.value, data_dir, RESOLUTION.value, SPLITS.value)
+        identity.write(output, data)
+    print(f"{output}: {DATASET.value}, {data.key}")
 
 
 def fingerprints(dataset, data_dir, resolution, splits):

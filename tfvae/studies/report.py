@@ -5,11 +5,11 @@ import html
 import os
 import pathlib
 import re
-import shutil
 import time
 
 import markdown
 
+from tfvae.command import replace_folder
 from tfvae.studies import chapters, runner
 
 STYLE = """
@@ -34,32 +34,31 @@ def write(study, found, command, notes):
 
     Returns:
         The Markdown file.
+
+    Raises:
+        UserError: what is there is not a report alone.
     """
     while True:
         with runner.lock(study.output_dir, "report") as held:
             if held is not None:
-                return _write(study.report_dir, study, found, command, notes)
+                with replace_folder(study.report_dir, "output_dir", foreign) as beside:
+                    text = chapters.write(study, found, command, notes, beside)
+                    (beside / "report.md").write_text(text, encoding="utf-8")
+                    (beside / "report.html").write_text(page(text, beside), encoding="utf-8")
+                return study.report_dir / "report.md"
         time.sleep(runner.POLL_SECONDS)
 
 
-def _write(target, study, found, command, notes):
-    beside, old = (target.with_name(f".{target.name}.{kind}") for kind in ("tmp", "old"))
-    if old.exists() and not target.exists():
-        os.rename(old, target)  # one was killed between the renames below
-    for left in (beside, old):
-        if left.exists():
-            shutil.rmtree(left)
-    beside.mkdir(parents=True)
-    text = chapters.write(study, found, command, notes, beside)
-    (beside / "report.md").write_text(text)
-    (beside / "report.html").write_text(page(text, beside))
-    # A folder cannot be replaced at once: the old one steps aside first.
-    if target.exists():
-        os.rename(target, old)
-    os.rename(beside, target)
-    if old.exists():
-        shutil.rmtree(old)
-    return target / "report.md"
+def foreign(folder):
+    """Names of what lies in a folder and is not of a report that `write` wrote: all of them where it holds none."""
+    names = set(os.listdir(folder))
+    try:
+        text = (pathlib.Path(folder) / "report.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return names
+    if not text.startswith(f"{chapters.TITLE}\n"):
+        return names
+    return names - {"report.md", "report.html", *re.findall(r"\]\(([^()]+)\)", text)}
 
 
 def page(text, folder):

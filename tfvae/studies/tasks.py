@@ -111,6 +111,7 @@ def evaluation(study, dataset, resolution, name, file, *source):
         f"--num_images={protocol.num_images}",
         f"--reference_split={protocol.reference_split}",
         f"--num_seeds={study.num_seeds}",
+        "--memorisation=all",  # extracted once for all models of a dataset
         f"--output={file}",
         "--overwrite",  # what is there and yet not done is of other data
     ]

@@ -1,9 +1,11 @@
 """What happens beside the training steps: progress, curves, sheets, checkpoints; all of them count in images seen."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -177,7 +179,7 @@ class Scores(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.clock = Clock(self.config.eval_every_images, self.model.images_seen)
-        self.scored = None  # images seen at the newest scores
+        self.scored, self.told = None, set()  # images seen at the newest scores; warnings that were printed
         outputs = protocol.outputs_of_split(self.split, self.extractor, protocol.cache_dir(), self.config.eval_images)
         self.reference = protocol.Reference(outputs, self.split.num_classes)
         flags = dataclasses.asdict(self.config)
@@ -189,8 +191,10 @@ class Scores(keras.callbacks.Callback):
         )
         self.least = math.inf
         kept = sorted(self.directory.best.glob("ckpt-*.index"), key=lambda file: int(file.stem.split("-")[1]))
-        if kept and kept[-1].with_suffix(".json").exists():
-            self.least = json.loads(kept[-1].with_suffix(".json").read_text())[self.name]
+        if kept:
+            # Of another extractor, or unreadable: any score is better.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                self.least = float(json.loads(kept[-1].with_suffix(".json").read_text())[self.name])
 
     @property
     def name(self):
@@ -211,8 +215,14 @@ class Scores(keras.callbacks.Callback):
         number = self.config.eval_images
         batches = self.source.batches(number, self.config.seed)
         outputs = protocol.outputs_of(batches, self.extractor, number, "scores", progress=False)
-        found = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
-        found = {name: value for name, value in found.items() if math.isfinite(value)}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found, undefined = protocol.score(self.reference, outputs, self.extractor, self.config.seed)
+        lines = [f"{name} is left out: {reason}" for name, reason in undefined.items() if scores.find(name).measures]
+        for line in [*lines, *(str(one.message) for one in caught)]:
+            if line not in self.told:
+                print(f"warning: {line}", flush=True)
+                self.told.add(line)
         with self.writer.as_default(step=seen):
             for name, value in found.items():
                 tf.summary.scalar(f"scores_of_small_sample/{name}", value)
@@ -220,10 +230,10 @@ class Scores(keras.callbacks.Callback):
         row = {"images": seen} | found
         with self.directory.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        best = found[self.name] < self.least
+        best = found.get(self.name, math.inf) < self.least
+        shown = ", ".join(f"{name} {found[name]:.4g}" for name in (self.name, "precision", "recall") if name in found)
         print(
-            f"{seen:>11,} images: {self.name} {found[self.name]:.4g}, precision {found['precision']:.3f}, "
-            f"recall {found['recall']:.3f} of {number:,} images" + (", the best so far" if best else ""),
+            f"{seen:>11,} images: {shown or 'no score'} of {number:,} images" + (", the best so far" if best else ""),
             flush=True,
         )
         if best:
