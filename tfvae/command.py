@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import sys
 import uuid
 
@@ -109,6 +110,28 @@ def duration(seconds):
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {seconds:02d}s"
+
+
+def path(flag, value):
+    """The path that a flag gives, as people write it: `~` at its beginning is expanded, a URL is refused.
+
+    Args:
+        flag: the flag's name without dashes. value: what was given, str or path.
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        UserError: a URL, or the home folder of somebody who is not known.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]*://", str(value), re.IGNORECASE):
+        raise UserError(
+            f"--{flag}={value}: URLs are neither read nor written: expected a path on a disk of this machine."
+        )
+    try:
+        return pathlib.Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{flag}={value}: that home folder is not known: expected the whole path.") from error
 
 
 def write_whole(path, content):

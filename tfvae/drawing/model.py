@@ -8,6 +8,7 @@ import tensorflow as tf
 import tqdm
 
 from tfvae.command import UserError
+from tfvae.config import Config
 from tfvae.data import images
 from tfvae.data.replicas import over_replicas
 from tfvae.data.split import CHUNK, batches_of
@@ -42,6 +43,11 @@ class Model:
     @property
     def latent_dim(self):
         return self.flags["latent_dim"]
+
+    @property
+    def background(self):
+        """The colour behind transparent images that it was trained with."""
+        return self.flags.get("background", Config.background)
 
 
 def codes(model, split, seed=0):
