@@ -46,10 +46,26 @@ def test_resize_is_bicubic_as_pillow_does_it():
     np.testing.assert_array_equal(images.resize(image, 45), np.asarray(Image.fromarray(image).resize((45, 45))))
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_fit_makes_any_image_square_and_rgb(channels):
     image = np.full([10, 16, channels], 9, np.uint8)
+    if channels in (2, 4):
+        image[..., -1] = 255
     np.testing.assert_array_equal(images.fit(image, 5), np.full([5, 5, 3], 9))
+
+
+def test_transparent_images_are_mixed_with_the_background_as_pillow_does_it():
+    draw = np.random.default_rng(0)
+    image, background = draw.integers(0, 256, [50, 50, 4], np.uint8), (10, 200, 99)
+    expected = Image.new("RGBA", (50, 50), background)
+    expected.alpha_composite(Image.fromarray(image))
+    mixed = images.on_background(image, background)
+    np.testing.assert_allclose(mixed, np.asarray(expected)[..., :3], atol=1)
+    by_hand = image[..., :3] * (image[..., 3:] / 255) + np.array(background) * (1 - image[..., 3:] / 255)
+    np.testing.assert_array_equal(mixed, np.round(by_hand))
+    np.testing.assert_array_equal(images.on_background(image[None], background)[0], mixed)
+    grey = images.on_background(image[..., 2:], background)
+    np.testing.assert_array_equal(grey, images.on_background(np.dstack([image[..., [2, 2, 2, 3]]]), background))
 
 
 def test_sheet_lays_images_out_row_by_row_with_a_gap():

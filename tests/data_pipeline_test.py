@@ -301,7 +301,9 @@ def test_sub_folders_are_classes(tmp_path):
     np.testing.assert_array_equal(loaded.images[:, 0, 0, 0], [20, 10, 0])
 
 
-@pytest.mark.parametrize("files", [["b.png", "a.PNG"], ["only/b.png", "only/a.png"], ["a.png", "x/b.png", "y/c.png"]])
+@pytest.mark.parametrize(
+    "files", [["b.png", "a.PNG"], ["only/b.png", "only/a.png"], ["a.png", "b.png", "x/c.png", "y/d.png"]]
+)
 def test_other_layouts_are_unlabelled_and_sorted(tmp_path, files):
     write_images(tmp_path, files)
     loaded = pipeline.load(f"folder:{tmp_path}")

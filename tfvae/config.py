@@ -4,6 +4,7 @@ import dataclasses
 import typing
 
 from absl import flags
+from PIL import ImageColor
 
 ARCHITECTURES = ("biggan", "biggan_deep")
 RESOLUTIONS = (32, 45, 64, 128, 256, 512)  # for which `networks.tables` has widths
@@ -66,6 +67,7 @@ class Config:
         None,
         "Give the labels to the generator and the discriminator (not to the encoder). Default: where there are labels.",
     )
+    background: str = _flag("white", "Colour behind transparent images: a name or #rrggbb.")
     flip: bool = _flag(False, "Mirror half of the real images left to right.")
     streaming: bool | None = _flag(
         None, "Read images from disk while training, not from memory. Default: by their size.", free=True
@@ -210,6 +212,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"--{name}={value}: expected 0 or more and less than 1.")
+        colour(self.background)
         for field in self.of_other_objectives():
             used_by = " and ".join(field.metadata["objectives"])
             raise ValueError(
@@ -255,6 +258,23 @@ class Config:
                 raise ValueError(f"--{name}={given}: expected whole numbers such as 4,4,4,4.") from None
         values["augment"] = tuple(values["augment"])
         return cls(**values)
+
+
+def colour(background):
+    """Red, green and blue, each 0 to 255, of a colour by name or as #rrggbb.
+
+    Raises:
+        ValueError: it is none, or a transparent one.
+    """
+    try:
+        rgb = ImageColor.getrgb(background)
+    except ValueError:
+        rgb = ()
+    if len(rgb) != 3 or max(rgb) > 255:
+        raise ValueError(
+            f"--background={background}: expected the name of a colour, or #rrggbb, such as white or #00ff00."
+        )
+    return rgb
 
 
 def shown(value):

@@ -19,13 +19,18 @@ from tfvae.scoring import extractors
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Score the model of a run of tfvae.train.")
 SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Score a version that tfvae.export published.")
-IMAGES = flags.DEFINE_string("images", None, "Score a folder of images, or an .npz file with uint8 [N, R, R, 3].")
+IMAGES = flags.DEFINE_string(
+    "images", None, "Score a folder of images, a zip file of them, or an .npz file with uint8 [N, R, R, 3]."
+)
 SPLIT = flags.DEFINE_string(
     "split", None, "Score a split of --dataset, such as test or train[:50%], to calibrate; noise: uniform pixels."
 )
 DATASET = flags.DEFINE_string("dataset", None, "Of the real images. Default: the model's own.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's. Default: the model's own.")
 RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: the model's or the dataset's own.", 8)
+BACKGROUND = flags.DEFINE_string(
+    "background", None, "Colour behind transparent images: a name or #rrggbb. Default: the model's own, else white."
+)
 REFERENCE_SPLIT = flags.DEFINE_string("reference_split", "train", "Split of --dataset to compare with.")
 load_extractor = extractors.define_flags()
 NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "Images on each side, if there are so many.", 2)
@@ -119,9 +124,13 @@ def evaluate(paths):
 
     data_dir = paths["data_dir"] or (model.flags.get("data_dir") if model else None)
 
+    background = BACKGROUND.value or (model.background if model else config.Config.background)
+
     @functools.cache
     def load(split):
-        return pipeline.load(dataset, split, data_dir=data_dir, resolution=resolution)
+        loaded = pipeline.load(dataset, split, data_dir=data_dir, resolution=resolution, background=background)
+        print(loaded.summary, flush=True)
+        return loaded
 
     split = load(REFERENCE_SPLIT.value)
     if model and split.resolution != model.resolution:
@@ -134,6 +143,8 @@ def evaluate(paths):
     reference, rows = make_reference(split, held_out, load, extractor, cache_dir)
     prior = make_prior(model, load) if model else None
     source = make_source(paths["images"], model, prior, split, reference.outputs.labels, load)
+    if paths["images"]:
+        print(source.split.summary, flush=True)
     number = min(NUM_IMAGES.value, source.num_images or NUM_IMAGES.value)
     # Where a source has no more images, every seed would take the same ones.
     num_seeds = 1 if source.num_images == number else NUM_SEEDS.value
@@ -166,6 +177,7 @@ def evaluate(paths):
             "split": split.split,
             "fingerprint": split.fingerprint,
             "resolution": split.resolution,
+            "background": split.background,
             "images": len(reference.outputs),
             "chosen": "all" if len(rows) == split.num_images else "a subset by seed 0",
             "memorisation": reference.train
@@ -215,7 +227,7 @@ def make_source(images, model, prior, split, reference_labels, load):
             )
         return sources.Generator(model, prior, labels)
     if images:
-        return sources.load_files(images, split.resolution)
+        return sources.load_files(images, split.resolution, split.background)
     return sources.Noise(split.resolution) if SPLIT.value == "noise" else sources.Stored(load(SPLIT.value))
 
 

@@ -37,6 +37,9 @@ SEED = flags.DEFINE_integer("seed", 0, "Of latents and classes.", lower_bound=0)
 ROWS = flags.DEFINE_integer("rows", 8, "Rows of a sheet (classes: as many as there are, 20 at most).", lower_bound=1)
 COLUMNS = flags.DEFINE_integer("columns", 8, "Pictures per row.", lower_bound=1)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where reconstructions take real images. Default: as in training.")
+BACKGROUND = flags.DEFINE_string(
+    "background", None, "Colour behind transparent images: a name or #rrggbb. Default: the model's own, else white."
+)
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace sheets that are there.")
 
 
@@ -91,7 +94,8 @@ def main(argv):
             dataset, data_dir = model.flags["dataset"], paths["data_dir"] or model.flags.get("data_dir")
             try:
                 name = pipeline.held_out_split(dataset, data_dir=data_dir) or "train"
-                split = pipeline.load(dataset, name, data_dir=data_dir, resolution=model.resolution)
+                options = dict(resolution=model.resolution, background=BACKGROUND.value or model.background)
+                split = pipeline.load(dataset, name, data_dir=data_dir, **options)
             except pipeline.DataError as error:
                 if SHEETS.value:
                     raise

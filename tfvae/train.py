@@ -36,6 +36,7 @@ def main(argv):
         if DRY_RUN.value:
             keras.config.set_dtype_policy(settings.precision)
             split = pipeline.describe(settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution)
+            print(split.summary)
             settings = build.resolve(settings, split)
             tables.check_attention(settings.resolution, settings.attention_resolution)
             print(cost.summary(settings, split.num_classes if settings.conditional else 0))
@@ -43,8 +44,15 @@ def main(argv):
         strategy = strategies.make_strategy(settings)
         strategies.check_batch_size(settings.batch_size, strategy)
         split = pipeline.load(
-            settings.dataset, data_dir=settings.data_dir, resolution=settings.resolution, streaming=settings.streaming
+            settings.dataset,
+            data_dir=settings.data_dir,
+            resolution=settings.resolution,
+            streaming=settings.streaming,
+            background=settings.background,
         )
+        worker, num_workers = strategies.worker_of(strategy)
+        if worker == 0:
+            print(split.summary, flush=True)
         settings = build.resolve(settings, split)
         extractor = None
         if settings.eval_every_images:
@@ -52,7 +60,6 @@ def main(argv):
                 settings.extractor, inception_dir=settings.inception_dir, classifier_dir=settings.classifier_dir
             )
             protocol.check_resolution(extractor, split)
-        worker, num_workers = strategies.worker_of(strategy)
         directory = run.RunDirectory(settings.model_dir)
         with strategy.scope():
             model = build.make_objective(settings, split.num_classes)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tfvae.command import write_whole
 
+WHITE = (255, 255, 255)
 SHEET_GAP = 2
 SHEET_GAP_COLOUR = 255
 
@@ -69,18 +70,65 @@ def resize(image, resolution):
     return np.asarray(Image.fromarray(image).resize((resolution, resolution), Image.Resampling.BICUBIC))
 
 
-def fit(image, resolution):
-    """Makes any decoded image a square RGB one: grey repeated or alpha dropped, centre crop, antialiased resize.
+def on_background(image, background):
+    """Composites what is transparent on a colour, so that what lies hidden under it has no influence.
 
     Args:
-        image: uint8 [H, W, C] with 1, 3 or 4 channels.
+        image: uint8 [..., C], 1 or 3 channels and alpha, which they are not multiplied by.
+        background: (red, green, blue), each 0 to 255.
+
+    Returns:
+        uint8 [..., 3].
+    """
+    colour, alpha = image[..., :-1], image[..., -1:].astype(np.uint16)
+    mixed = colour * alpha + np.array(background, np.uint16) * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def fit(image, resolution, background=WHITE):
+    """Makes any decoded image a square RGB one: on its background, grey repeated, centre crop, antialiased resize.
+
+    Args:
+        image: uint8 [H, W, C], 1 or 3 channels, or 2 or 4 with alpha.
         resolution: side of the result in px.
+        background: (red, green, blue), each 0 to 255, behind transparent images.
 
     Returns:
         uint8 [resolution, resolution, 3].
     """
-    image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+    if image.shape[-1] in (2, 4):
+        image = on_background(image, background)
+    elif image.shape[-1] == 1:
+        image = np.repeat(image, 3, axis=-1)
     return resize(np.ascontiguousarray(center_crop_square(image)), resolution)
+
+
+def pixels_of(image):
+    """The pixels of an opened image file, upright.
+
+    Args:
+        image: Pillow's; of several pictures in a file, the one that it is at.
+
+    Returns:
+        uint8 [H, W, C], 1 or 3 channels, or 2 or 4 with alpha.
+
+    Raises:
+        ValueError: no known value is white. OSError, SyntaxError and others of Pillow's: the file is damaged.
+    """
+    # A PNG or PGM file of 16 bits was of mode I once, and in some files of theirs still is.
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if image.mode in ("F", "I") and not deep:
+        raise ValueError("its pixels have 32 bits, and nothing says which value is white: expected 8 or 16 bits")
+    image = ImageOps.exif_transpose(image)
+    transparent = image.info.get("transparency")
+    if deep:
+        # The upper 8 bits, which Pillow and libpng take of 16 bits of red, green and blue too.
+        values = np.asarray(image)
+        grey = (values >> 8).astype(np.uint8)
+        alpha = [] if transparent is None else [np.where(values == transparent, 0, 255).astype(np.uint8)]
+        return np.stack([grey, *alpha], axis=-1)
+    has_alpha = transparent is not None or image.mode in ("LA", "PA", "RGBA", "RGBa")
+    return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
 
 
 def sheet(images, columns):

@@ -1,5 +1,6 @@
 """From a dataset's name to a `Split`: finds or prepares the data, decodes, crops and resizes it."""
 
+import collections
 import difflib
 import functools
 import os
@@ -11,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tfvae.data import datasets, folder, images
+from tfvae import command, config
+from tfvae.data import content, datasets, folder, images
 from tfvae.data.errors import DataError
 from tfvae.data.split import Records, Split
 
@@ -21,7 +23,15 @@ __all__ = ["DataError", "Split", "describe", "held_out_split", "load", "prepare"
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 
 
-def load(dataset, split="train", *, data_dir=None, resolution=None, streaming=None):
+def load(
+    dataset,
+    split="train",
+    *,
+    data_dir=None,
+    resolution=None,
+    streaming=None,
+    background=config.Config.background,
+):
     """Loads a split, downloading and preparing it first where needed.
 
     `data_dir` is used as it is where it holds TFDS's prepared form. Otherwise the data is prepared into it, from the
@@ -34,19 +44,22 @@ def load(dataset, split="train", *, data_dir=None, resolution=None, streaming=No
         data_dir: folder of data, default TFDS's own; a `folder:` has no use for it.
         resolution: side in px; default the data's own, needed where that is not square.
         streaming: True or False to read while training or hold in memory; default by size (`MEMORY_LIMIT_BYTES`).
+        background: colour behind transparent images, by name or as #rrggbb.
 
     Returns:
         `Split`.
 
     Raises:
         DataError: an unknown dataset or split, data that is absent, damaged or different, or no resolution to choose.
+        ValueError: the background is no colour. UserError: a URL in place of a path.
     """
+    config.colour(background)
     if resolution is not None and resolution < 1:
         raise DataError(f"resolution {resolution}: expected 1 px or more")
     record = datasets.record(dataset)
     if record.folder is not None:
-        return _load_folder(record, split, resolution, streaming)
-    return _load_tfds(record, split, _prepare(record, data_dir), resolution, streaming)
+        return _load_folder(record, split, resolution, streaming, background)
+    return _load_tfds(record, split, _prepare(record, data_dir), resolution, streaming, background)
 
 
 def describe(dataset, *, data_dir=None, resolution=None):
@@ -55,17 +68,22 @@ def describe(dataset, *, data_dir=None, resolution=None):
     Args and raises: as `load`'s.
 
     Returns:
-        `Split` without images: `num_images` 0, `resolution`, `num_classes` and `class_names` as `load` would have them.
+        `Split` without images, all else as `load` would have it; `num_images` is 0 where the data is not prepared yet.
     """
     record = datasets.record(dataset)
     if record.folder is not None:
-        files, _, class_names = folder.list_images(record.folder)
-        resolution = resolution or folder.common_resolution(files)
+        listing = folder.list_images(record.folder)
+        resolution = resolution or folder.common_resolution(listing.files)
+        class_names, labels, notes = listing.class_names, listing.labels, listing.notes
+        num_images = len(listing.files)
     else:
-        features = _builder(record, pathlib.Path(data_dir).expanduser() if data_dir else None).info.features
+        builder = _builder(record, command.path("data_dir", data_dir) if data_dir else None)
+        features = builder.info.features
         resolution = resolution or _native_resolution(record, features)
-        class_names = _class_names(features)
-    return Split(dataset, "train", resolution, 0, len(class_names), class_names, images=None, labels=None)
+        class_names, labels, notes = _class_names(features), None, _label_notes(features)
+        num_images = builder.info.splits["train"].num_examples if "train" in builder.info.splits else 0
+    fields = dict(num_images=num_images, num_classes=len(class_names), class_names=class_names, notes=notes)
+    return Split(dataset, "train", resolution, **fields, images=None, labels=labels)
 
 
 def prepare(dataset, data_dir=None):
@@ -102,38 +120,60 @@ def _can_be_held_out(builder, split):
 
 def _class_names(features):
     """Names of the classes by number; empty without labels."""
-    label = features["label"] if "label" in features else None
-    return tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
+    return tuple(features["label"].names) if "label" in features and _is_label(features["label"]) else ()
+
+
+def _is_label(feature):
+    return isinstance(feature, tfds.features.ClassLabel) and bool(feature.num_classes)
+
+
+def _label_notes(features):
+    """A line, in a tuple, where a dataset has classes that are not read; else an empty one."""
+    others = [name for name, feature in sorted(features.items()) if _is_label(feature)]
+    if "label" in others:
+        return ()
+    if "label" in features:
+        return (f"no labels are read: 'label' is of the kind {type(features['label']).__name__}, expected ClassLabel",)
+    if others:
+        found = " and ".join(f"'{name}'" for name in others)
+        return (f"no labels are read: classes are in {found}, expected a feature 'label'",)
+    return ()
 
 
 def _streams(streaming, num_images, resolution):
     return num_images * resolution * resolution * 3 > MEMORY_LIMIT_BYTES if streaming is None else streaming
 
 
-def _load_folder(record, split, resolution, streaming):
+def _load_folder(record, split, resolution, streaming, background):
     if split != "train":
         raise DataError(
             f"{record.name} has no split '{split}', expected 'train': give another folder for another split"
         )
-    files, labels, class_names = folder.list_images(record.folder)
-    resolution = resolution or folder.common_resolution(files)
+    listing = folder.list_images(record.folder)
+    files = listing.files
+    sized, resolution = resolution, resolution or folder.common_resolution(files)
     streaming = _streams(streaming, len(files), resolution)
+    if streaming and sized:
+        # Their headers, so that a file that is no image is known at once and not in the middle of training.
+        collections.deque(folder.sizes(files), maxlen=0)
     return Split(
         dataset=record.name,
         split=split,
         resolution=resolution,
         num_images=len(files),
-        num_classes=len(class_names),
-        class_names=class_names,
-        images=None if streaming else folder.read_images(files, resolution),
-        labels=labels,
+        num_classes=len(listing.class_names),
+        class_names=listing.class_names,
+        images=None if streaming else folder.read_images(files, resolution, config.colour(background)),
+        labels=listing.labels,
         files=files if streaming else None,
+        background=background,
+        encoded=lambda: content.fingerprint(listing.base, listing.names),
+        notes=listing.notes,
     )
 
 
-def _load_tfds(record, split, builder, resolution, streaming):
+def _load_tfds(record, split, builder, resolution, streaming, background):
     features = builder.info.features
-    image = features["image"]
     resolution = resolution or _native_resolution(record, features)
     try:
         num_images = builder.info.splits[split].num_examples
@@ -150,9 +190,12 @@ def _load_tfds(record, split, builder, resolution, streaming):
         num_images=num_images,
         num_classes=len(class_names),
         class_names=class_names,
+        background=background,
+        encoded=functools.partial(_encoded, builder, split),
+        notes=_label_notes(features),
     )
     keys = ["image", "label"] if class_names else ["image"]
-    decode = functools.partial(_decode, image, resolution)
+    decode = functools.partial(_decode, features["image"], resolution, config.colour(background))
     if _streams(streaming, num_images, resolution):
         identity = f"{builder.info.full_name} {split} {builder.info.splits[split].num_bytes}"
         records = Records(_examples(builder, split, keys), decode, identity)
@@ -160,7 +203,20 @@ def _load_tfds(record, split, builder, resolution, streaming):
     keys = list(features) if record.builder else keys
     arrays = _read(_examples(builder, split, keys).map(decode, tf.data.AUTOTUNE, deterministic=True), num_images)
     pixels, labels = arrays.pop("image"), arrays.pop("label")
+    withheld = np.count_nonzero(labels < 0)
+    if withheld:
+        raise DataError(
+            f"{withheld:,} of the {num_images:,} labels of '{split}' of {record.name} are withheld (-1): expected a split "
+            "with labels"
+        )
     return Split(**fields, images=pixels, labels=labels, factors=arrays)
+
+
+def _encoded(builder, split):
+    """SHA-256 (hex) of the files that hold a split, and of which part of each belongs to it."""
+    parts = builder.info.splits[split].file_instructions
+    names = [f"{os.path.relpath(p.filename, builder.data_dir)} {p.skip} {p.take}" for p in parts]
+    return content.fingerprint(builder.data_dir, dict(zip(names, (part.filename for part in parts))))
 
 
 def _examples(builder, split, keys):
@@ -172,12 +228,25 @@ def _examples(builder, split, keys):
     return builder.as_dataset(split=split, shuffle_files=False, decoders=decoders, read_config=read_config)
 
 
-def _decode(feature, resolution, example):
+# A PNG file with transparent pixels: its header names an alpha channel, or it has a chunk of this kind. (\C is any byte.)
+_TRANSPARENT_PNG = r"(?s)\CPNG\C{21}([\x04\x06]\C*|\C*tRNS\C*)"
+
+
+def _decode(feature, resolution, background, example):
     """Decodes the image of an example and makes it [resolution, resolution, 3]; without a label it gets 0."""
-    image = feature.decode_example(example["image"])
-    if tuple(image.shape) != (resolution, resolution, 3):
-        image = tf.numpy_function(functools.partial(images.fit, resolution=resolution), [image], tf.uint8)
-        image = tf.ensure_shape(image, [resolution, resolution, 3])
+    encoded = example["image"]
+
+    def fitted(image):
+        fit = functools.partial(images.fit, resolution=resolution, background=background)
+        return tf.ensure_shape(tf.numpy_function(fit, [image], tf.uint8), [resolution, resolution, 3])
+
+    def as_declared():
+        image = feature.decode_example(encoded)
+        return image if tuple(image.shape) == (resolution, resolution, 3) else fitted(image)
+
+    # TensorFlow drops alpha where the feature declares none, and shows what was hidden.
+    transparent = tf.strings.regex_full_match(encoded, _TRANSPARENT_PNG)
+    image = tf.cond(transparent, lambda: fitted(tf.io.decode_png(encoded, channels=4)), as_declared)
     return example | {"image": image, "label": tf.cast(example.get("label", 0), tf.int32)}
 
 
@@ -220,14 +289,15 @@ def _writable(path):
 def _prepare(record, data_dir):
     """The dataset's TFDS builder, its data prepared."""
     try:
-        own_home = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
-    except RuntimeError as error:  # a user whom the machine does not know, as in a container
+        own_home = command.path("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR)
+    except (command.UserError, RuntimeError) as error:  # also a user whom the machine does not know, as in a container
         if not data_dir:
             raise DataError(
-                "no home folder is known: give --data_dir, a folder for the data (or TFDS_DATA_DIR)"
+                f"no folder for data is known ({str(error).removeprefix('--')}): give --data_dir, a folder for it (or "
+                "TFDS_DATA_DIR)"
             ) from error
-        own_home = pathlib.Path(data_dir).expanduser()
-    home = pathlib.Path(data_dir).expanduser() if data_dir else own_home
+        own_home = command.path("data_dir", data_dir)
+    home = command.path("data_dir", data_dir) if data_dir else own_home
     if home.exists() and not home.is_dir():
         raise DataError(f"--data_dir {home} is a file, expected the folder that holds the data")
     builder = _builder(record, home)

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import hashlib
+import os
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfvae import config
 from tfvae.data import folder
 from tfvae.data.errors import DataError
 
@@ -15,6 +17,7 @@ SHUFFLE_BUFFER = 10_000
 # The op's default of 4 leaves neighbours together: the means of batches of 64 spread 0.6 times as far as at random.
 SHUFFLE_ROUNDS = 16
 CHUNK = 500  # images held at once where a split is gone through
+SHOWN_CLASSES = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Records:
     Attributes:
         examples: yields {"image": encoded bytes, "label": int, if there are labels} in a fixed order.
         decode: function of one example -> {"image": uint8 [resolution, resolution, 3], "label": int32}.
-        identity: text that differs for other data.
+        identity: text of which a run of format 0 has kept the SHA-256.
     """
 
     examples: tf.data.Dataset
@@ -48,6 +51,10 @@ class Split:
         factors: further arrays [N, ...] by name, what else is known about each image; empty where the split streams.
         files: list of paths, where the split streams from image files; else None.
         records: `Records`, where the split streams from TFRecord; else None.
+        background: colour behind transparent images.
+        encoded: function without arguments -> SHA-256 (hex) of the names and bytes of the files that the images come from, which
+            it reads; None where they come from none.
+        notes: lines for people on how the images were found and what was left out.
     """
 
     dataset: str
@@ -61,24 +68,79 @@ class Split:
     factors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     files: list | None = None
     records: Records | None = None
+    background: str = config.Config.background
+    encoded: Any = None
+    notes: tuple[str, ...] = ()
 
     @property
     def streaming(self):
         """Whether images are read while training instead of held in memory."""
         return self.images is None
 
-    @functools.cached_property
+    @property
+    def summary(self):
+        """Lines for people: how many images there are, of what classes, how they were found and what was left out."""
+        number = f"{self.num_images:,} image{'' if self.num_images == 1 else 's'}" if self.num_images else "images"
+        line = f"{self.dataset}, {self.split}: {number} of {self.resolution} px"
+        line += "" if self.num_images else ", not prepared yet,"
+        line += f" in {self.num_classes:,} classes" if self.num_classes else " without classes"
+        if self.class_names:
+            shown = list(self.class_names[:SHOWN_CLASSES])
+            if self.labels is not None:
+                counts = np.bincount(self.labels, minlength=self.num_classes)
+                shown = [f"{name} {number:,}" for name, number in zip(shown, counts)]
+            more = self.num_classes - len(shown)
+            line += f": {', '.join(shown)}" + (f" and {more:,} more" if more else "")
+        return "\n  ".join([line, *self.notes])
+
+    @property
+    def fingerprints(self):
+        """What tells the data from others, of each kind that is known: {"pixels": …, "encoded": …}, each SHA-256 (hex).
+
+        "pixels" is of pixels and labels, in memory. "encoded" is of the names and bytes of the files that they come from, and of
+        how they are decoded. Neither depends on where the files lie. Data that agree in one of the two are the same.
+        """
+        kinds = {"pixels": self._pixels_fingerprint, "encoded": self._encoded_fingerprint}
+        return {kind: value for kind, value in kinds.items() if value is not None}
+
+    @property
     def fingerprint(self):
-        """SHA-256 (hex) of pixels and labels; where the split streams, of names, sizes and times in their place."""
-        digest = hashlib.sha256(f"{self.num_images} {self.resolution} {self.num_classes}".encode())
-        if self.images is not None:
-            digest.update(np.ascontiguousarray(self.images))
-        elif self.files is not None:
-            for file in self.files:
-                digest.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
-        else:
-            digest.update(self.records.identity.encode())
+        """Of `fingerprints` that of the pixels; where the split streams, that of the encoded images."""
+        return self._encoded_fingerprint if self.streaming else self._pixels_fingerprint
+
+    @property
+    def _size(self):
+        return f"{self.num_images} {self.resolution} {self.num_classes}"
+
+    @functools.cached_property
+    def _pixels_fingerprint(self):
+        if self.streaming:
+            return None
+        digest = hashlib.sha256(self._size.encode())
+        digest.update(np.ascontiguousarray(self.images))
         if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels))
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def _encoded_fingerprint(self):
+        if self.encoded is None:
+            return None
+        return hashlib.sha256(f"{self._size} {config.colour(self.background)} {self.encoded()}".encode()).hexdigest()
+
+    @property
+    def fingerprint_of_format_0(self):
+        """The one that runs of format 0 have kept: of the pixels; where the split streams, of names, sizes and times instead."""
+        if not self.streaming:
+            return self.fingerprint
+        digest = hashlib.sha256(self._size.encode())
+        if self.files is None:
+            digest.update(self.records.identity.encode())
+        else:
+            for file in self.files:
+                digest.update(
+                    f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}".encode(errors="surrogateescape")
+                )
             digest.update(np.ascontiguousarray(self.labels))
         return digest.hexdigest()
 
@@ -94,7 +156,7 @@ class Split:
         images = self.images[kept]
         factors = {name: values[kept] for name, values in self.factors.items()}
         return dataclasses.replace(
-            self, num_images=len(images), images=images, labels=self.labels[kept], factors=factors
+            self, num_images=len(images), images=images, labels=self.labels[kept], factors=factors, encoded=None
         )
 
     def batches(self, global_batch_size, seed, first_step=0, worker=0, num_workers=1, local_replicas=1):
@@ -197,14 +259,16 @@ class Split:
         # Eager tensors are captured by a dataset's functions as inputs. A NumPy array would be copied into the graph,
         # which is slow and may not exceed 2 GB. `init_scope`: the caller may be tracing a function.
         with tf.init_scope(), tf.device("CPU:0"):
-            pixels = tf.constant([str(file) for file in self.files]) if self.streaming else tf.constant(self.images)
-            return pixels, tf.constant(self.labels)
+            # Names as bytes: on a disk they need not be UTF-8.
+            source = [os.fsencode(file) for file in self.files] if self.streaming else self.images
+            return tf.constant(source), tf.constant(self.labels)
 
     def _take(self, index, batch_size):
         source, labels = self._resident
         image = tf.gather(source, index)
         if self.streaming:
-            read = functools.partial(_read_files, resolution=self.resolution)
+            background = config.colour(self.background)
+            read = functools.partial(_read_files, resolution=self.resolution, background=background)
             image = tf.numpy_function(read, [image], tf.uint8)
             image = tf.ensure_shape(image, [batch_size, self.resolution, self.resolution, 3])
         return {"image": image, "label": tf.gather(labels, index)}
@@ -214,6 +278,9 @@ class Split:
         first_epoch, skipped = divmod(position, self.num_images)
 
         def shuffled(epoch):
+            # The order comes of two seeds, this one and the graph's, which would be the global one. Beside a graph's seed of 0
+            # TensorFlow fails to compare the other, a tensor, with 0: its default for graphs is used in that place.
+            tf.compat.v1.set_random_seed(seed % (2**31 - 1) or 87654321)
             order = _epoch_words(seed, epoch[None])[0, 0]
             return self.records.examples.shuffle(SHUFFLE_BUFFER, seed=order, reshuffle_each_iteration=False)
 
@@ -251,8 +318,8 @@ def _epoch_words(seed, epoch):
     return tf.cast(tf.stack(words, axis=1), tf.int64)
 
 
-def _read_files(files, resolution):
-    return np.stack([folder.read_image(file, resolution) for file in files])
+def _read_files(files, resolution, background):
+    return np.stack([folder.read_image(file, resolution, background) for file in files])
 
 
 def choose(num_images, limit=None, seed=0):

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tqdm
 
 from tfvae.command import UserError
+from tfvae.config import Config
 from tfvae.data import images
 from tfvae.data.replicas import over_replicas
 from tfvae.data.split import CHUNK, batches_of
@@ -44,6 +45,11 @@ class Model:
     @property
     def latent_dim(self):
         return self.flags["latent_dim"]
+
+    @property
+    def background(self):
+        """The colour behind transparent images that it was trained with."""
+        return self.flags.get("background", Config.background)
 
 
 def of_objective(objective, path, flags, facts, ema=True, replica_batch=BATCH):

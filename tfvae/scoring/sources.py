@@ -5,13 +5,19 @@ for), and `batches(num_images, seed)`, which yields (uint8 [b, R, R, 3], int32 [
 """
 
 import dataclasses
+import io
+import json
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
+from tfvae import command
 from tfvae.command import UserError
-from tfvae.data import pipeline
+from tfvae.config import Config, colour
+from tfvae.data import folder, pipeline
+from tfvae.data.images import on_background
 from tfvae.data.split import CHUNK, batches_of, choose
 from tfvae.scoring import extractors
 
@@ -78,62 +84,152 @@ class Noise:
             yield draw.integers(0, 256, [number, self.resolution, self.resolution, 3], np.uint8), None
 
 
-def load_files(path, resolution):
-    """A `Stored` of a folder of images or of an .npz file's array.
+# Names of arrays in .npz files: of this project, of NumPy's `savez` without names, of others.
+IMAGE_ARRAYS = ("images", "arr_0", "x")
+LABEL_ARRAYS = ("labels", "arr_1", "y")
+
+
+def load_files(path, resolution, background=Config.background):
+    """A `Stored` of a folder of images, of a zip file of them, or of an .npz file's array.
 
     Args:
-        path: folder, or .npz with one array, or one named `images` (and int `labels`, if known): uint8 [N, R, R, 3].
+        path: folder; or zip file, with labels in `dataset.json` as in StyleGAN's, if known; or .npz file with uint8 [N, R, R, 3],
+            or 4 channels with alpha, called as one of `IMAGE_ARRAYS`, and labels, if known, as one of `LABEL_ARRAYS`.
         resolution: px a side that the reference has.
+        background: colour behind transparent images.
 
     Raises:
-        UserError: no images, or of another size or type.
+        UserError: no images, or of another size or type; labels that are no whole numbers from 0 on.
     """
-    facts = {"images": str(path)}
-    if pathlib.Path(path).is_dir():
-        try:
-            split = pipeline.load(f"folder:{path}")
-        except pipeline.DataError as error:
-            raise UserError(f"--images={path}: {error}") from error
-        if split.resolution != resolution:
-            raise UserError(_other_size(path, split.resolution, split.resolution, resolution))
-        # Sub-folders need not be the reference's classes.
-        return Stored(dataclasses.replace(split, num_classes=0, class_names=()), facts)
+    place = command.path("images", path)
     try:
-        with np.load(path) as arrays:
-            name = "images" if "images" in arrays else arrays.files[0]
-            array = arrays[name]
-            labels = arrays["labels"].astype(np.int32) if "labels" in arrays else None
-    except (OSError, ValueError, IndexError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"--images={path} cannot be read ({reason}): expected a folder of images or an .npz file with uint8 [N, R, R, 3]."
-        ) from error
-    try:
-        extractors.check_images(array)
+        if place.is_dir():
+            for size in folder.sizes(folder.list_images(place).files):
+                _check_size(*size, resolution)
+            split = pipeline.load(f"folder:{place}", resolution=resolution, background=background)
+            # Sub-folders need not be the reference's classes.
+            notes = ("the names of its classes are not compared with the reference's",) if split.num_classes else ()
+            split = dataclasses.replace(split, num_classes=0, class_names=(), notes=notes + split.notes)
+        else:
+            read = _read_zip if _is_zip_of_images(place) else _read_npz
+            images, labels, notes = read(place, resolution, colour(background))
+            split = pipeline.Split(
+                dataset=str(place),
+                split="all",
+                resolution=resolution,
+                num_images=len(images),
+                num_classes=0 if labels is None else int(labels.max()) + 1,
+                class_names=(),
+                images=images,
+                labels=np.zeros(len(images), np.int32) if labels is None else labels,
+                background=background,
+                notes=notes,
+            )
     except ValueError as error:
         raise UserError(f"--images={path}: {error}") from error
-    if array.shape[1:3] != (resolution, resolution):
-        raise UserError(_other_size(path, array.shape[2], array.shape[1], resolution))
-    if labels is not None and labels.shape != (len(array),):
-        raise UserError(
-            f"--images={path}: labels have the shape {list(labels.shape)}: expected one per image, {len(array)}."
+    return Stored(split, {"images": str(path)})
+
+
+def _is_zip_of_images(path):
+    if path.suffix == ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return not any(name.endswith(".npy") for name in archive.namelist())
+
+
+def _read_npz(path, resolution, background):
+    """(images, labels or None, notes). Raises: ValueError."""
+    try:
+        arrays = np.load(path)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with arrays:
+            name = next((name for name in IMAGE_ARRAYS if name in arrays), None)
+            of_labels = next((name for name in LABEL_ARRAYS if name in arrays), None)
+            found = arrays.files
+            images = None if name is None else arrays[name]
+            labels = None if of_labels is None else arrays[of_labels]
+    except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"it cannot be read ({reason}): expected a folder of images, a zip file of them or an .npz file with uint8 "
+            "[N, R, R, 3]"
+        ) from error
+    if images is None:
+        shown = ", ".join(found[:10]) + (", …" if len(found) > 10 else "") or "none"
+        raise ValueError(f"its arrays are called {shown}: expected one called {' or '.join(IMAGE_ARRAYS)}")
+    if images.ndim == 4 and images.shape[-1] == 4 and images.dtype == np.uint8:
+        images = on_background(images, background)
+    extractors.check_images(images)
+    _check_size(images.shape[2], images.shape[1], resolution)
+    others = [other for other in found if other not in (name, of_labels)]
+    notes = (f"images are its array '{name}'" + (f", labels '{of_labels}'" if of_labels else ""),)
+    notes += (f"left out: arrays {', '.join(others[:10])}{', …' if len(others) > 10 else ''}",) if others else ()
+    return images, _checked(labels, len(images)), notes
+
+
+def _read_zip(path, resolution, background):
+    """As `_read_npz`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = [name for name in archive.namelist() if not name.endswith("/")]
+            names = sorted(name for name in files if _is_image(name))
+            if not names:
+                raise ValueError("no images found in it")
+            images = np.empty([len(names), resolution, resolution, 3], np.uint8)
+            for place, name in enumerate(names):
+                stream = io.BytesIO(archive.read(name))
+                stream.name = f"{name} in it"
+                (size,) = folder.sizes([stream])
+                _check_size(*size, resolution)
+                images[place] = folder.read_image(stream, resolution, background)
+            labels = json.loads(archive.read("dataset.json"))["labels"] if "dataset.json" in files else None
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"it cannot be read ({' '.join(str(error).split())[:200]}): expected a whole zip file"
+        ) from error
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"its dataset.json cannot be read ({error!r}): expected labels as StyleGAN's tool writes"
+        ) from error
+    left_out = len(files) - len(names) - (labels is not None)
+    notes = (f"left out: {left_out:,} that are no images",) if left_out else ()
+    if labels is None:
+        return images, None, notes
+    try:
+        of_name = dict(labels)
+        labels = np.array([of_name[name] for name in names])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"its dataset.json lacks the label of an image ({error}): expected one for each") from error
+    return images, _checked(labels, len(images)), ("labels are those of its dataset.json", *notes)
+
+
+def _is_image(name):
+    path = pathlib.PurePosixPath(name)
+    return path.suffix.lower() in folder.EXTENSIONS and not any(map(folder.is_hidden, path.parts))
+
+
+def _checked(labels, num_images):
+    """Labels as int32 [N], None where there are none. Raises: ValueError."""
+    if labels is None:
+        return None
+    if labels.shape != (num_images,):
+        raise ValueError(f"labels have the shape {list(labels.shape)}: expected one per image, {num_images}.")
+    if labels.dtype.kind not in "iuf" or not (labels == np.round(labels)).all():
+        raise ValueError(f"labels are {labels.dtype} and not all whole numbers: expected whole numbers from 0 on")
+    if labels.min() < 0 or labels.max() >= 2**31:
+        raise ValueError(
+            f"labels go from {labels.min():.0f} to {labels.max():.0f}: expected whole numbers from 0 to 2147483647"
         )
-    split = pipeline.Split(
-        dataset=str(path),
-        split="all",
-        resolution=resolution,
-        num_images=len(array),
-        num_classes=0 if labels is None else int(labels.max()) + 1,
-        class_names=(),
-        images=array,
-        labels=np.zeros(len(array), np.int32) if labels is None else labels,
-    )
-    return Stored(split, facts)
+    return labels.astype(np.int32)
 
 
-def _other_size(path, width, height, resolution):
+def _check_size(width, height, resolution):
+    """Raises a ValueError for images of another size than the reference's."""
+    if width == height == resolution:
+        return
     other = f", or score at --resolution={width} by an extractor that takes it" if width == height else ""
-    return (
-        f"--images={path}: images are {width} x {height} px and the reference's {resolution} x {resolution}: expected one size; "
-        f"resize the images{other}."
+    raise ValueError(
+        f"images are {width} x {height} px and the reference's {resolution} x {resolution}: expected one size; resize the "
+        f"images{other}."
     )

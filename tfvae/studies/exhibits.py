@@ -48,12 +48,13 @@ def main(argv):
         extractor = load_extractor()
         model = run.load_run(paths["model_dir"])
         dataset, data_dir = model.flags["dataset"], paths["data_dir"] or model.flags["data_dir"]
-        train = pipeline.load(dataset, data_dir=data_dir, resolution=model.resolution, streaming=False)
+        options = dict(resolution=model.resolution, background=model.background, streaming=False)
+        train = pipeline.load(dataset, data_dir=data_dir, **options)
         protocol.check_resolution(extractor, train)
         arrays = gallery.take(model, train, extractor, NUM_IMAGES.value, SEED.value)
         if model.encode:
             name = pipeline.held_out_split(dataset, data_dir=data_dir) or "train"
-            split = pipeline.load(dataset, name, data_dir=data_dir, resolution=model.resolution, streaming=False)
+            split = pipeline.load(dataset, name, data_dir=data_dir, **options)
             real, label = split.images[: gallery.SHOWN], split.labels[: gallery.SHOWN]
             reconstructed = model.generate(model.encode(real)[0], label if model.num_classes else None)
             arrays |= {"real": real, "real_split": np.array(name), "reconstructed": reconstructed}

@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 
 from tfvae.command import UserError, write_whole
-from tfvae.config import PLACES, Config
+from tfvae.config import PLACES, Config, colour
+from tfvae.data import datasets
 from tfvae.drawing.model import BATCH, of_objective
 from tfvae.networks import tables
 from tfvae.training import build
@@ -33,6 +34,8 @@ def of_its_time(flags, format):
     """
     if format < 1:
         fields = {field.name: field for field in dataclasses.fields(Config)}
+        # --background is white, its default, though transparent images were trained on with the colours that lay hidden under
+        # them, which no value of it gives. No others notice; such a run in memory is not resumed, for its pixels have changed.
         # The only head that there was, and no flag for it.
         flags = flags | {"encoder_head": "pool"}
         # Flags of other objectives were ignored, whatever their value; now they are errors.
@@ -104,7 +107,7 @@ class RunDirectory:
             "num_classes": split.num_classes,
             "class_names": list(split.class_names),
             "num_images": split.num_images,
-            "fingerprint": split.fingerprint,
+            "fingerprints": split.fingerprints,
         }
         if overwrite or not self.config_file.exists():
             tables.check_attention(config.resolution, config.attention_resolution)
@@ -123,24 +126,45 @@ class RunDirectory:
             )
         if self.config_file.exists():
             old, old_data = self.read_config()
+            same_data = _is_of(split, old_data)
             changed = [
                 f"--{field.name} was {getattr(old, field.name)!r}, is {getattr(config, field.name)!r}"
                 for field in dataclasses.fields(Config)
-                if not field.metadata["free"] and getattr(old, field.name) != getattr(config, field.name)
+                if not field.metadata["free"] and not _agree(field.name, old, config, same_data)
             ]
             if config.learning_rate_decay_images and old.train_images != config.train_images:
                 changed.append(
                     f"--train_images was {old.train_images}, is {config.train_images} (the rates' decay ends there)"
                 )
-            changed += [f"the data's {name} changed" for name in data if data[name] != old_data.get(name)]
+            names = ("num_classes", "class_names", "num_images")
+            changed += [f"the data's {name} changed" for name in names if data[name] != old_data.get(name)]
+            changed += [] if same_data else ["the data's fingerprint changed"]
             if changed:
                 raise UserError(
                     f"{self.path} was made with other flags or data: {'; '.join(changed)}. Expected the same to resume it; "
                     "give another --model_dir, or --overwrite to delete it and start anew."
                 )
+            data["fingerprints"] = old_data.get("fingerprints", {}) | data["fingerprints"]
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         record = {"format": FORMAT, "flags": dataclasses.asdict(config), "data": data, "versions": versions}
         write_whole(self.config_file, json.dumps(record, indent=2) + "\n")
+
+
+def _is_of(split, data):
+    """Whether a split holds the images that config.json's facts of the data are of, in memory or streamed, here or elsewhere."""
+    if "fingerprint" in data:  # of format 0
+        return data["fingerprint"] == split.fingerprint_of_format_0
+    return bool(split.fingerprints.items() & data.get("fingerprints", {}).items())
+
+
+def _agree(name, old, new, same_data):
+    """Whether two configurations have the same in a field, however it is spelled; of the same data, wherever its folder lies."""
+    values = getattr(old, name), getattr(new, name)
+    if name == "dataset" and same_data and all(datasets.record(value).folder is not None for value in values):
+        return True
+    if name == "background":
+        return colour(values[0]) == colour(values[1])
+    return values[0] == values[1]
 
 
 # TensorFlow raises IndexError and many kinds of OpError for a checkpoint that is cut short or lacks a file. These say
