@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import sys
 import uuid
 
@@ -32,8 +33,8 @@ def start(name, check=None):
     answered at once.
 
     Args:
-        name: the module's `__name__`. check: function without arguments that raises a ValueError for values of flags that no run
-            can have; ends the command with its line.
+        name: the module's `__name__`. check: function without arguments that raises a ValueError, UserError or OSError for values
+            of flags that no run can have; ends the command with its line.
     """
     global _rest
     if name != "__main__":
@@ -42,8 +43,9 @@ def start(name, check=None):
     _rest = app.parse_flags_with_usage(sys.argv)
     if check is not None:
         try:
-            check()
-        except ValueError as error:
+            with user_errors():
+                check()
+        except UserError as error:
             sys.exit(f"error: {error}")
     with without_notes_of_libraries():
         import tensorflow  # noqa: F401
@@ -109,6 +111,58 @@ def duration(seconds):
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {seconds:02d}s"
+
+
+# Paths, and what lies there.
+
+
+def path(flag, value):
+    """The path that a flag gives, as people write it: `~` at its beginning is expanded, a URL is refused.
+
+    Args:
+        flag: the flag's name without dashes. value: what was given, str or path.
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        UserError: a URL, or the home folder of somebody who is not known.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]*://", str(value), re.IGNORECASE):
+        raise UserError(
+            f"--{flag}={value}: URLs are neither read nor written: expected a path on a disk of this machine."
+        )
+    try:
+        return pathlib.Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{flag}={value}: that home folder is not known: expected the whole path.") from error
+
+
+@contextlib.contextmanager
+def literal(folder):
+    """Yields a path to a folder that TensorFlow reads as it is written.
+
+    Where TensorFlow restores checkpoints and loads SavedModels it takes brackets and backslashes in a path for patterns, and
+    finds nothing; where it saves them it does not. Such a folder is reached through its file descriptor.
+
+    Args:
+        folder: one that exists.
+
+    Returns:
+        pathlib.Path, which holds as long as the block.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    folder = pathlib.Path(folder)
+    if not re.search(r"[][*?\\]", str(folder)):
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield pathlib.Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path, content):
