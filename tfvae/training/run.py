@@ -90,8 +90,9 @@ class RunDirectory:
                 self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(lock.held(self.path / ".lock"))
             except OSError as error:
+                reason = "a file is there" if isinstance(error, FileExistsError) else error.strerror
                 raise UserError(
-                    f"--model_dir={self.path}: no run can be written there ({error.strerror}). Expected a folder that this "
+                    f"--model_dir={self.path}: no run can be written there ({reason}). Expected a folder that this "
                     "process may write to, or a place for one."
                 ) from error
             try:

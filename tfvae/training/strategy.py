@@ -53,11 +53,11 @@ def make_strategy(config):
 
 def check_cluster(text):
     """Raises a ValueError unless `text`, the value of TF_CONFIG, says which processes train and which of them this one is."""
-    wrong = "it is not set" if not text else _wrong_in_cluster(text)
+    wrong = _wrong_in_cluster(text) if text else "not set"
     if wrong:
-        shown = f"={text[:200]}" if text else ""
+        said = f"TF_CONFIG={text[:200]}: {wrong}" if text else "TF_CONFIG is not set"
         raise ValueError(
-            f"--strategy=multi_worker: the environment variable TF_CONFIG{shown}: {wrong}. Expected JSON such as "
+            f"--strategy=multi_worker: the environment variable {said}. Expected JSON such as "
             '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
         )
 
