@@ -21,7 +21,7 @@ from absl.testing import flagsaver
 from tfvae.command import user_line
 from tfvae.config import Config
 from tfvae.publishing import publish
-from tfvae.training import build
+from tfvae.training import build, run, store
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -231,3 +231,28 @@ def run_here(run_command, capsys):
             return types.SimpleNamespace(returncode=1, stdout=said.out, stderr=f"{said.err}error: {line}")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """(resolved Config, Objective, Split) of a tiny VAE that is never trained."""
+    from tfvae.data.split import Split
+
+    split = Split("random", "train", 32, 8, 0, (), np.zeros((8, 32, 32, 3), np.uint8), np.zeros(8, np.int32))
+    settings = build.resolve(
+        Config(base_channels=4, latent_dim=8, batch_size=8, objective="vae", dataset="random"), split
+    )
+    return settings, build.make_objective(settings, 0), split
+
+
+@pytest.fixture
+def made_run(tiny_model, tmp_path):
+    """A run with checkpoints at 8, 16 and 24 images; the first weight tells which: (settings, model, split, RunDirectory)."""
+    settings, model, split = tiny_model
+    directory = run.RunDirectory(tmp_path / "run")
+    directory.begin(settings, split, overwrite=False)
+    for step in (1, 2, 3):
+        model.step.assign(step)
+        model.generator.weights[0].assign(tf.fill(model.generator.weights[0].shape, float(step)))
+        store.write(directory.checkpoints, model, model.images_seen, keep=3)
+    return settings, model, split, directory

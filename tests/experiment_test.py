@@ -1,21 +1,17 @@
-"""Configurations, the run's directory and its checkpoints: bad input is one clear line, and nothing is lost."""
+"""Configurations and strategies: bad input, of flags and of the environment, is one clear line."""
 
 import dataclasses
 import json
-import resource
-import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tensorflow as tf
 from absl import flags
 
 from tfvae import command, config
 from tfvae.command import UserError
 from tfvae.config import Config
 from tfvae.networks import tables
-from tfvae.training import build, callbacks, checkpoints, run
+from tfvae.training import build, callbacks
 from tfvae.training import strategy as strategies
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,27 +99,6 @@ def test_the_non_local_block_is_at_64_px_where_both_networks_have_that_side(reso
     assert build.resolve(Config(dataset="random"), make_split(1, resolution)).attention_resolution == side
 
 
-def test_a_run_that_is_begun_anew_leaves_nothing_of_the_old_one(make_split, tmp_path):
-    directory, split = run.RunDirectory(tmp_path / "run"), make_split()
-    settings = build.resolve(Config(dataset="random"), split)
-    directory.begin(settings, split, overwrite=False)
-    for name in ("scores.json", "scores_gmm.json", "metrics.jsonl", "notes.txt"):
-        (directory.path / name).write_text("{}")
-    directory.begin(settings, split, overwrite=True)
-    # What the user put there stays.
-    assert sorted(path.name for path in directory.path.iterdir()) == ["config.json", "notes.txt"]
-
-
-def test_a_run_of_a_newer_format_is_refused(make_split, tmp_path):
-    directory, split = run.RunDirectory(tmp_path / "run"), make_split()
-    directory.begin(build.resolve(Config(dataset="random"), split), split, overwrite=False)
-    record = json.loads(directory.config_file.read_text())
-    assert record["format"] == run.FORMAT
-    directory.config_file.write_text(json.dumps(record | {"format": run.FORMAT + 1}))
-    with pytest.raises(UserError, match="from a newer version of tfvae: expected 1 or less"):
-        directory.read_config()
-
-
 def test_labels_cannot_be_asked_of_data_without_labels(make_split):
     with pytest.raises(ValueError, match="--conditional: random has no labels"):
         build.resolve(Config(dataset="random", conditional=True), dataclasses.replace(make_split(), dataset="random"))
@@ -155,178 +130,77 @@ def test_train_images_are_rounded_up_to_whole_calls():
     assert settings.total_steps == 6
 
 
-@pytest.fixture(scope="module")
-def tiny_model():
-    """An objective that is never trained: (settings, model)."""
-    from tfvae.data.split import Split
-
-    split = Split("random", "train", 32, 8, 0, (), np.zeros((8, 32, 32, 3), np.uint8), np.zeros(8, np.int32))
-    settings = build.resolve(
-        Config(base_channels=4, latent_dim=8, batch_size=8, objective="vae", dataset="random"), split
-    )
-    return settings, build.make_objective(settings, 0), split
-
-
-@pytest.fixture
-def made_run(tiny_model, tmp_path):
-    """A run's directory with three checkpoints, at 8, 16 and 24 images; the first weight tells which."""
-    settings, model, split = tiny_model
-    directory = run.RunDirectory(tmp_path)
-    directory.begin(settings, split, overwrite=False)
-    saver = make_saver(settings, model, directory, split)
-    for step in (1, 2, 3):
-        model.step.assign(step)
-        model.generator.weights[0].assign(tf.fill(model.generator.weights[0].shape, float(step)))
-        saver.save()
-    return settings, model, split, directory
+@pytest.mark.parametrize("name", config.PLACES)
+def test_a_folder_is_given_as_people_write_it(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert getattr(config_of(f"--{name}=~/a b"), name) == str(tmp_path / "a b")
+    assert getattr(config_of(f"--{name}=a/~b"), name) == "a/~b"
+    for url in ("gs://bucket/x", "S3://bucket/x", "http://host/x", "file:///x", "hdfs://x"):
+        with pytest.raises(UserError, match=f"--{name}={url}: URLs are neither read nor written: expected a path"):
+            config_of(f"--{name}={url}")
+    with pytest.raises(UserError, match=f"--{name}=~nobody-of-this-name/x: that home folder is not known"):
+        config_of(f"--{name}=~nobody-of-this-name/x")
 
 
-def make_saver(settings, model, directory, split):
-    saver = checkpoints.Checkpoints(settings, directory, (split.images, split.labels))
-    saver.set_model(model)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    saver.on_train_begin()
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    return saver
+def cluster(task=None, **jobs):
+    return json.dumps({"cluster": jobs, "task": task or {"type": "worker", "index": 0}})
 
 
-def first_weight(model):
-    return float(model.generator.weights[0].numpy().ravel()[0])
+HOSTS = ["one:2222", "other:2222"]
 
 
-def damage(directory, images_seen, size=100):
-    (data,) = directory.checkpoints.glob(f"ckpt-{images_seen}.data*")
-    data.write_bytes(data.read_bytes()[:size])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "is not set"),
+        ("", "is not set"),
+        ("{}", '"cluster" is not of "worker"'),
+        ("{", "no JSON"),
+        ("'worker'", "no JSON"),
+        ("[1]", "no JSON object"),
+        (cluster(), '"cluster" is not of "worker"'),
+        (cluster(ps=HOSTS, worker=HOSTS), '"cluster" is not of "worker"'),
+        (cluster(worker="one:2222"), "no lists of addresses"),
+        (cluster(worker=[]), "no lists of addresses"),
+        (cluster(worker=["one", "other:2222"]), "'one' is no address with a port"),
+        (cluster(worker=["one:port"]), "'one:port' is no address with a port"),
+        (cluster(worker=["one:70000"]), "'one:70000' is no address with a port"),
+        (cluster(worker=[":2222"]), "':2222' is no address with a port"),
+        (cluster(worker=[2222]), "2222 is no address with a port"),
+        (cluster(worker=["one:2222", "one:2222"]), "an address is there twice"),
+        (cluster(chief=HOSTS, worker=["third:2222"]), "more than one chief"),
+        (json.dumps({"cluster": {"worker": HOSTS}}), 'the "type" of "task" is none of worker'),
+        (cluster(worker=HOSTS, task={"type": "chief", "index": 0}), 'the "type" of "task" is none of worker'),
+        (cluster(worker=HOSTS, task={"type": "worker"}), 'the "index" of "task" is none of 0 to 1'),
+        (cluster(worker=HOSTS, task={"type": "worker", "index": 2}), 'the "index" of "task" is none of 0 to 1'),
+        (cluster(worker=HOSTS, task={"type": "worker", "index": -1}), 'the "index" of "task" is none of 0 to 1'),
+    ],
+)
+def test_a_cluster_that_is_none_is_one_line_that_names_its_variable(text, line, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if text is not None:
+        monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match="--strategy=multi_worker: the environment variable TF_CONFIG") as error:
+        strategies.make_strategy(Config(strategy="multi_worker"))
+    assert line in str(error.value) and "Expected JSON such as" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_newest_checkpoint_is_restored_whole(made_run):
-    settings, model, _, directory = made_run
-    model.step.assign(0)
-    model.generator.weights[0].assign(tf.zeros_like(model.generator.weights[0]))
-    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
-    assert (model.images_seen, first_weight(model)) == (24, 3.0)
+@pytest.mark.parametrize(
+    "text",
+    [
+        cluster(worker=HOSTS),
+        cluster(chief=["one:1"], worker=["[::1]:65535"], task={"type": "chief", "index": 0}),
+        cluster(worker=HOSTS, task={"type": "worker", "index": "1"}),
+    ],
+)
+def test_a_cluster_that_is_one_is_taken(text):
+    strategies.check_cluster(text)
 
 
-def test_a_checkpoint_holds_every_weight_and_every_moment(made_run):
-    _, model, _, directory = made_run
-    variables = [
-        variable
-        for part in (model, model.generator_optimizer, model.discriminator_optimizer)
-        for variable in part.variables
-        if "float" in str(variable.dtype)
-    ]
-    assert len(variables) > 200
-    for variable in variables:
-        variable.assign(tf.fill(variable.shape, 7.0))
-    run.restore_newest(directory.checkpoints, model)
-    assert not [variable.path for variable in variables if np.all(variable.numpy() == 7.0)]
-
-
-def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_is_used(made_run, capsys):
-    _, model, _, directory = made_run
-    damage(directory, 24)
-    for set_aside in (False, True):  # first as a command that only reads, then as the run itself
-        assert run.restore_newest(directory.checkpoints, model, set_aside).endswith("ckpt-16")
-        assert (model.images_seen, first_weight(model)) == (16, 2.0)
-        assert "ckpt-24 cannot be read" in capsys.readouterr().out
-    assert (directory.checkpoints / "ckpt-24.index.damaged").exists()
-    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-16")
-
-
-def test_a_checkpoint_without_its_data_or_with_an_empty_index_is_set_aside(made_run):
-    _, model, _, directory = made_run
-    (directory.checkpoints / "ckpt-24.index").write_bytes(b"")
-    for data in directory.checkpoints.glob("ckpt-16.data*"):
-        data.unlink()
-    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-8")
-
-
-def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(made_run):
-    _, model, _, directory = made_run
-    for images_seen in (8, 16, 24):
-        damage(directory, images_seen)
-    with pytest.raises(UserError, match="no checkpoint in .* can be read .*Expected at least one") as error:
-        run.restore_newest(directory.checkpoints, model)
-    assert "overwrite" not in str(error.value)  # it would delete what may be mended
-
-
-def test_a_full_disk_while_saving_keeps_the_old_checkpoints(made_run):
-    settings, model, split, directory = made_run
-    saver = make_saver(settings, model, directory, split)
-    model.step.assign(4)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # writes beyond it fail, as on a full disk
-    try:
-        with pytest.raises(UserError, match="could not be written .* free some space and run the same command again"):
-            saver.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not list(directory.checkpoints.glob("ckpt-32*"))
-    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
-    model.step.assign(4)
-    saver.save()
-    assert run.restore_newest(directory.checkpoints, model).endswith("ckpt-32")
-
-
-def test_only_the_newest_checkpoints_are_kept(made_run):
-    settings, model, split, directory = made_run
-    saver = make_saver(dataclasses.replace(settings, keep_checkpoints=2), model, directory, split)
-    model.step.assign(5)
-    saver.save()
-    assert sorted(file.stem for file in directory.checkpoints.glob("*.index")) == ["ckpt-24", "ckpt-40"]
-
-
-def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint_named(made_run):
-    _, model, _, directory = made_run
-    finite = checkpoints.Finite(directory)
-    finite.set_model(model)
-    finite.on_train_batch_end(0, {"loss": 1.0})
-    with pytest.raises(UserError, match="diverged at .* images: loss=nan, .*=inf.* last good checkpoint is .*ckpt-24"):
-        finite.on_train_batch_end(1, {"loss": float("nan"), "norm": float("inf"), "kl": 2.0})
-
-
-def test_a_run_made_with_other_flags_is_not_touched(made_run):
-    settings, _, split, directory = made_run
-    before = directory.config_file.read_text()
-    with pytest.raises(
-        UserError, match="made with other flags or data: --kl_weight was 1.0, is 2.0.*another --model_dir"
-    ):
-        directory.begin(dataclasses.replace(settings, kl_weight=2.0), split, overwrite=False)
-    assert directory.config_file.read_text() == before
-    directory.begin(dataclasses.replace(settings, train_images=999), split, overwrite=False)
-    directory.begin(dataclasses.replace(settings, kl_weight=2.0), split, overwrite=True)
-    assert not directory.checkpoints.exists()
-
-
-def test_a_run_is_not_resumed_on_other_data(made_run):
-    settings, _, split, directory = made_run
-    other = dataclasses.replace(split, images=split.images + np.uint8(1))
-    with pytest.raises(UserError, match="the data's fingerprint changed"):
-        directory.begin(settings, other, overwrite=False)
-
-
-def test_overwrite_deletes_a_run_and_nothing_else(tmp_path, tiny_model):
-    settings, _, split = tiny_model
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "other").write_text("of somebody else")
-    run.RunDirectory(tmp_path).begin(settings, split, overwrite=True)
-    assert (tmp_path / "logs" / "other").exists()
-
-
-def test_checkpoints_without_their_config_are_not_used(made_run):
-    settings, _, split, directory = made_run
-    directory.config_file.unlink()
-    with pytest.raises(UserError, match="holds checkpoints and no config.json"):
-        directory.begin(settings, split, overwrite=False)
-
-
-def test_checkpoints_of_other_networks_are_left_alone(made_run):
-    settings, _, split, directory = made_run
-    wider = build.make_objective(dataclasses.replace(settings, base_channels=5), 0)
-    with pytest.raises(UserError, match="holds other weights than the networks of these flags have in this version"):
-        run.restore_newest(directory.checkpoints, wider, set_aside=True)
-    assert len(list(directory.checkpoints.glob("*.index"))) == 3
+def test_a_cluster_does_not_matter_where_one_machine_trains(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{")
+    for name in ("one", "auto"):
+        assert strategies.make_strategy(Config(strategy=name)).num_replicas_in_sync == 1
 
 
 # Those of configs/study/ are the study's, and tested with it.
@@ -342,37 +216,6 @@ def test_every_flagfile_makes_an_experiment(flagfile, monkeypatch):
     if "_" in name:
         assert settings.dataset in name
         assert ("deep" in name) == (settings.architecture == "biggan_deep")
-
-
-def test_config_json_holds_all_that_other_commands_need(made_run):
-    settings, _, _, directory = made_run
-    read, data = directory.read_config()
-    assert dataclasses.replace(read, model_dir="") == settings
-    assert len(data.pop("fingerprints")["pixels"]) == 64
-    assert data == {"num_classes": 0, "class_names": [], "num_images": 8}
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"flags": {"colour": 1}, "data": {}}'])
-def test_a_config_json_that_is_not_one_is_one_clear_line(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UserError, match="config.json cannot be read .* expected the file that tfvae.train wrote"):
-        run.RunDirectory(tmp_path).read_config()
-
-
-def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match="holds no model: expected .*config.json"):
-        run.load(tmp_path / "nothing")
-
-
-def test_metrics_after_the_restored_checkpoint_are_dropped(made_run):
-    settings, model, _, directory = made_run
-    rows = [json.dumps({"images": images, "loss": 1.0}) for images in (8, 24, 32)]
-    directory.metrics.write_text("\n".join(rows) + '\n{"images": 40, "lo')
-    model.step.assign(3)
-    metrics = callbacks.Metrics(settings, directory, tf.summary.create_noop_writer())
-    metrics.set_model(model)
-    metrics.on_train_begin()
-    assert [json.loads(line)["images"] for line in directory.metrics.read_text().splitlines()] == [8, 24]
 
 
 def test_a_clock_is_due_once_at_every_multiple():

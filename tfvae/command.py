@@ -144,6 +144,33 @@ def path(flag, value):
         raise UserError(f"--{flag}={value}: that home folder is not known: expected the whole path.") from error
 
 
+@contextlib.contextmanager
+def literal(folder):
+    """Yields a path to a folder that TensorFlow reads as it is written.
+
+    Where TensorFlow restores checkpoints and loads SavedModels it takes brackets and backslashes in a path for patterns, and
+    finds nothing; where it saves them it does not. Such a folder is reached through its file descriptor.
+
+    Args:
+        folder: one that exists.
+
+    Returns:
+        pathlib.Path, which holds as long as the block.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    folder = pathlib.Path(folder)
+    if not re.search(r"[][*?\\]", str(folder)):
+        yield folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield pathlib.Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
 def write_whole(path, content):
     """Writes a file that is either whole or not there: beside its place first, then renamed.
 

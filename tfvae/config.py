@@ -6,6 +6,8 @@ import typing
 from absl import flags
 from PIL import ImageColor
 
+from tfvae import command
+
 ARCHITECTURES = ("biggan", "biggan_deep")
 RESOLUTIONS = (32, 45, 64, 128, 256, 512)  # for which `networks.tables` has widths
 # Of the GAN objective and the VAE objective; `objectives` holds what each name stands for.
@@ -248,8 +250,11 @@ class Config:
 
     @classmethod
     def from_flags(cls, flag_values=flags.FLAGS):
-        """From the parsed flags. Raises: ValueError."""
+        """From the parsed flags. Raises: ValueError; UserError: a folder that is none of this machine's."""
         values = {field.name: flag_values[field.name].value for field in dataclasses.fields(cls)}
+        for name in PLACES:
+            if values[name]:
+                values[name] = str(command.path(name, values[name]))
         for name in ("channel_multipliers", "discriminator_channel_multipliers"):
             try:
                 values[name] = tuple(int(m) for m in values[name])
@@ -282,11 +287,18 @@ def shown(value):
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def kind_of(field):
+    """What a field's value is where it is given: bool, int, float or str; str too for a list."""
+    if isinstance(field.default, tuple):
+        return str
+    return field.type if isinstance(field.type, type) else typing.get_args(field.type)[0]
+
+
 def define_flags(flag_values=flags.FLAGS):
     """Defines one absl flag for each field of `Config`, in absl's own set or in another."""
     flags.disclaim_key_flags()  # so that --help shows them under the command
     for field in dataclasses.fields(Config):
-        kind = field.type if isinstance(field.type, type) else next(iter(typing.get_args(field.type)), str)
+        kind = kind_of(field)
         name, default, help_text = field.name, field.default, field.metadata["help"]
         if field.metadata["choices"] and kind is str:
             flags.DEFINE_enum(name, default, field.metadata["choices"], help_text, flag_values=flag_values)

@@ -6,6 +6,8 @@ The same command again resumes a run that was cut short. Lengths count in images
 discriminator or the encoder.
 """
 
+import contextlib
+
 from absl import flags
 
 from tfvae import command, config
@@ -23,7 +25,7 @@ from tfvae.data import pipeline
 from tfvae.networks import tables
 from tfvae.objectives.objective import STATISTICS_IMAGES
 from tfvae.scoring import extractors, protocol
-from tfvae.training import build, callbacks, checkpoints, cost, run
+from tfvae.training import build, callbacks, checkpoints, cost, run, store
 from tfvae.training import strategy as strategies
 
 
@@ -43,37 +45,43 @@ def main(argv):
             return
         strategy = strategies.make_strategy(settings)
         strategies.check_batch_size(settings.batch_size, strategy)
-        split = pipeline.load(
-            settings.dataset,
-            data_dir=settings.data_dir,
-            resolution=settings.resolution,
-            streaming=settings.streaming,
-            background=settings.background,
-        )
         worker, num_workers = strategies.worker_of(strategy)
-        if worker == 0:
-            print(split.summary, flush=True)
-        settings = build.resolve(settings, split)
-        extractor = None
-        if settings.eval_every_images:
-            extractor = extractors.load(
-                settings.extractor, inception_dir=settings.inception_dir, classifier_dir=settings.classifier_dir
-            )
-            protocol.check_resolution(extractor, split)
         directory = run.RunDirectory(settings.model_dir)
-        with strategy.scope():
-            model = build.make_objective(settings, split.num_classes)
-        # Last: flags that no network can have leave the folder as it was.
-        if worker == 0:
-            directory.begin(settings, split, OVERWRITE.value)
-    train(settings, strategy, split, directory, model, worker, num_workers, extractor)
+    # Before the data, whose preparation may take hours.
+    with directory.held() if worker == 0 else contextlib.nullcontext():
+        with command.user_errors():
+            split = pipeline.load(
+                settings.dataset,
+                data_dir=settings.data_dir,
+                resolution=settings.resolution,
+                streaming=settings.streaming,
+                background=settings.background,
+            )
+            if worker == 0:
+                print(split.summary, flush=True)
+            settings = build.resolve(settings, split)
+            extractor = None
+            if settings.eval_every_images:
+                extractor = extractors.load(
+                    settings.extractor, inception_dir=settings.inception_dir, classifier_dir=settings.classifier_dir
+                )
+                protocol.check_resolution(extractor, split)
+            with strategy.scope():
+                model = build.make_objective(settings, split.num_classes)
+            sample = next(split.batches(STATISTICS_IMAGES, settings.seed).as_numpy_iterator())
+            # Last: flags that no network can have, and data that cannot be read, leave the folder as it was.
+            if worker == 0:
+                directory.begin(settings, split, OVERWRITE.value)
+        data = sample["image"], sample["label"]
+        train(settings, strategy, split, data, directory, model, worker, num_workers, extractor)
 
 
-def train(settings, strategy, split, directory, model, worker=0, num_workers=1, extractor=None):
+def train(settings, strategy, split, data, directory, model, worker=0, num_workers=1, extractor=None):
     """Trains `model` from its newest checkpoint to `settings.train_images`.
 
     Args:
         settings: resolved `Config`. strategy: of `strategies.make_strategy`. split: the training data.
+        data: (images uint8 [N, R, R, 3], labels int32 [N]) of it, by which statistics are measured and sheets drawn.
         directory: `run.RunDirectory`. model: the compiled objective. worker, num_workers: this process of how many.
         extractor: an `Extractor`; needed with `eval_every_images`.
 
@@ -82,7 +90,7 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
     """
     if num_workers > 1:
         strategies.sum_over_workers(strategy, 0)  # the first process has prepared the folder
-    restored = run.restore_newest(directory.checkpoints, model, set_aside=worker == 0)
+    restored = store.restore_newest(directory.checkpoints, model, set_aside=worker == 0)
     step = int(model.step.numpy())
     if num_workers > 1 and strategies.sum_over_workers(strategy, step) != step * strategy.num_replicas_in_sync:
         raise command.UserError(
@@ -108,8 +116,6 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
         return split.batches(settings.batch_size, settings.seed, first, worker, num_workers, local_replicas)
 
     dataset = strategy.distribute_datasets_from_function(batches)
-    sample = next(split.batches(STATISTICS_IMAGES, settings.seed).as_numpy_iterator())
-    data = sample["image"], sample["label"]
     saver = checkpoints.Checkpoints(settings, directory, data, worker == 0, num_workers - 1)
     listeners = [checkpoints.Finite(directory), saver]
     if worker == 0:
@@ -124,6 +130,7 @@ def train(settings, strategy, split, directory, model, worker=0, num_workers=1, 
         ]
         if settings.eval_every_images:
             listeners.append(callbacks.Scores(settings, directory, writer, split, extractor, data))
+    model.last_step = settings.total_steps
     model.fit(dataset, steps_per_epoch=remaining, epochs=1, shuffle=False, verbose=0, callbacks=listeners)
     if num_workers > 1:
         # Nobody leaves while another still writes: the others would take it for a crash.

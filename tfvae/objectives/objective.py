@@ -110,6 +110,7 @@ class Objective(keras.Model):
             for average_weight, weight in zip(average.weights, network.weights):
                 average_weight.assign(weight)
         self.encoder_average_restored = True  # False: the checkpoint that was restored had none
+        self.last_step = None  # a step that the train function does not go beyond
         self.statistics_step = None  # the step at which the averages' batch statistics were last measured
         self.built = True
 
@@ -161,7 +162,7 @@ class Objective(keras.Model):
         """A train function that takes `batches_per_step` batches a step, `steps_per_execution` steps a call.
 
         Keras' own one fails with several steps a call under MirroredStrategy, and with scalar logs under
-        MultiWorkerMirroredStrategy. Logs are the last step's, averaged over the replicas.
+        MultiWorkerMirroredStrategy. Logs are the last step's, averaged over the replicas. The last call stops at `last_step`.
         """
         if self.train_function is not None and not force:
             return self.train_function
@@ -181,11 +182,11 @@ class Objective(keras.Model):
 
         # Without autograph: nothing here needs it, and it doubles the time to the first step.
         @tf.function(autograph=False)
-        def many_steps(iterator):
+        def many_steps(iterator, number):
             if steps == 1:
                 return one_step(iterator)
             _, values = tf.while_loop(
-                lambda i, _: i < steps,
+                lambda i, _: i < number,
                 lambda i, _: (i + 1, one_step(iterator)),
                 [tf.constant(0), tf.zeros([0])],
                 shape_invariants=[tf.TensorShape([]), tf.TensorShape([None])],
@@ -193,7 +194,8 @@ class Objective(keras.Model):
             return tf.ensure_shape(values, [len(names)])
 
         def train_function(iterator):
-            values = many_steps(iterator)
+            left = steps if self.last_step is None else self.last_step - int(self.step.numpy())
+            values = many_steps(iterator, tf.constant(min(steps, left)))
             return dict(zip(names, tf.unstack(values)))
 
         self.train_function = train_function

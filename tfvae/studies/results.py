@@ -137,8 +137,7 @@ def _row(study, one, prior, size):
         if file.is_file():
             with np.load(file) as arrays:
                 exhibits = dict(arrays)
-    lines = directory.metrics.read_text().splitlines() if directory.metrics.is_file() else []
-    curve = [json.loads(line) for line in lines if line.endswith("}")]
+    curve = [json.loads(line) for line, _ in directory.points()]
     config = identity.read_json(directory.config_file) or {}
     seen = tasks.trained_images(study, one)
     reason = _reason(study, one, record, seen) if scores is None or "failed" in record else ""

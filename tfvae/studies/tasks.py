@@ -10,7 +10,7 @@ import sys
 from tfvae.data import datasets
 from tfvae.studies import identity
 from tfvae.studies.runner import Blocked, Step, Task, read_record
-from tfvae.training import run
+from tfvae.training import run, store
 
 EXHIBITED_FROM = 2_000  # drawn images of which the best are shown
 HELD_OUT, NOISE = "held_out", "noise"
@@ -165,5 +165,4 @@ def of_run(study, rows):
 
 def trained_images(study, one):
     """Images seen at the newest checkpoint of an experiment's run; 0 without."""
-    checkpoints = run.RunDirectory(study.run_dir(one)).checkpoints
-    return max((int(file.stem.split("-")[1]) for file in checkpoints.glob("ckpt-*.index")), default=0)
+    return max(store.stored(run.RunDirectory(study.run_dir(one)).checkpoints), default=0)

@@ -40,6 +40,7 @@ def resolve(config, split):
         config,
         resolution=split.resolution,
         conditional=split.num_classes > 0 if config.conditional is None else config.conditional,
+        streaming=split.streaming if config.streaming is None else config.streaming,
         blocks_per_stage=config.blocks_per_stage or default_blocks,
         channel_multipliers=multipliers,
         attention_resolution=tables.default_attention_resolution(split.resolution) if attention is None else attention,

@@ -13,12 +13,13 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from tfvae.command import duration, write_whole
+from tfvae.config import kind_of, shown
 from tfvae.data import images
 from tfvae.drawing import prior, sheets
 from tfvae.drawing.model import of_objective
 from tfvae.objectives import losses
 from tfvae.scoring import protocol, scores, sources
-from tfvae.training import checkpoints
+from tfvae.training import checkpoints, store
 
 
 class Clock:
@@ -69,17 +70,16 @@ class Metrics(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         seen = self.model.images_seen
         self.clock, self.time, self.images = Clock(self.config.log_every_images, seen), time.monotonic(), seen
+        # What a killed run logged after its last checkpoint happens again.
         if self.directory.metrics.exists():
-            # What a killed run logged after its last checkpoint happens again.
-            lines = self.directory.metrics.read_text().splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= seen]
+            kept = [line for line, images in self.directory.points() if images <= seen]
             write_whole(self.directory.metrics, "".join(line + "\n" for line in kept))
+        drop_later_events(self.writer, seen)
         flags = dataclasses.asdict(self.config)
         with self.writer.as_default(step=seen):
             table = "\n".join(f"| {name} | {value} |" for name, value in flags.items())
             tf.summary.text("flags", f"| flag | value |\n| --- | --- |\n{table}")
-            plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in flags.items()}
-            hparams.hparams(plain, trial_id=str(self.directory.path))
+            hparams.hparams(comparable(self.config), trial_id=str(self.directory.path))
 
     def on_train_batch_end(self, batch, logs=None):
         seen = self.model.images_seen
@@ -96,6 +96,23 @@ class Metrics(keras.callbacks.Callback):
                 tf.summary.scalar(GROUPS.get(name, "losses") + "/" + name, value)
         with self.directory.metrics.open("a") as file:
             file.write(json.dumps({"images": seen} | row) + "\n")
+
+
+def drop_later_events(writer, images_seen):
+    """Tells TensorBoard that a run goes on from `images_seen`, so that it forgets the points that were logged after it."""
+    session = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    event = tf.compat.v1.Event(wall_time=time.time(), step=images_seen + 1, session_log=session).SerializeToString()
+    for _ in range(2):  # it takes a run's first such event for its beginning, and forgets nothing
+        tf.raw_ops.ImportEvent(writer=writer._resource, event=event)
+
+
+def comparable(config):
+    """The flags of a resolved configuration for HParams: a flag's value has one type, or TensorBoard leaves runs out."""
+    values = {}
+    for field in dataclasses.fields(config):
+        kind, value = kind_of(field), getattr(config, field.name)
+        values[field.name] = kind() if value is None else shown(value) if kind is str else kind(value)
+    return values
 
 
 GROUPS = {
@@ -186,15 +203,11 @@ class Scores(keras.callbacks.Callback):
         drawn = of_objective(self.model, self.directory.path, flags, {}, replica_batch=self.model.global_batch_size)
         labels = outputs.labels if drawn.num_classes else None
         self.source = sources.Generator(drawn, prior.Normal(drawn.latent_dim), labels)
-        self.manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(objective=self.model), str(self.directory.best), max_to_keep=1
-        )
         self.least = math.inf
-        kept = sorted(self.directory.best.glob("ckpt-*.index"), key=lambda file: int(file.stem.split("-")[1]))
-        if kept:
+        for kept in list(store.stored(self.directory.best).values())[-1:]:
             # Of another extractor, or unreadable: any score is better.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                self.least = float(json.loads(kept[-1].with_suffix(".json").read_text())[self.name])
+                self.least = float(json.loads(kept.with_suffix(".json").read_text())[self.name])
 
     @property
     def name(self):
@@ -244,7 +257,5 @@ class Scores(keras.callbacks.Callback):
         # The scores first: a checkpoint without them would pass for one that was never scored, and any other would replace it.
         file = self.directory.best / f"ckpt-{seen}.json"
         write_whole(file, json.dumps(row, indent=2) + "\n")
-        checkpoints.save(self.manager, seen)
-        for old in self.directory.best.glob("ckpt-*.json"):
-            if old != file:
-                old.unlink()
+        checkpoints.require_finite(self.model, self.directory)
+        store.write(self.directory.best, self.model, seen, keep=1)

@@ -1,21 +1,31 @@
 """Checkpoints while training: when they are saved, how a save fails, and what is never saved."""
 
 import math
-import os
-import pathlib
-import shutil
 import signal
 import time
 
 import keras
-import tensorflow as tf
 
 from tfvae.command import UserError
+from tfvae.training import store
 from tfvae.training import strategy as strategies
 
 
 class NotFiniteError(UserError):
-    """A loss or a gradient is no longer a number."""
+    """A loss, a gradient or a weight is no longer a number.
+
+    Args:
+        model: an `Objective`. bad: what is not finite, list of str. directory: the run's.
+    """
+
+    def __init__(self, model, bad, directory):
+        good = store.newest_finite(directory.checkpoints)
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        super().__init__(
+            f"training diverged at {model.images_seen:,} images: {', '.join(bad[:5])}{more}. Expected finite numbers. "
+            + (f"The last good checkpoint is {good}" if good else "No checkpoint of a trained model was saved yet")
+            + "; lower the learning rates, or set --gradient_clip_norm or --spectral_norm, in another --model_dir."
+        )
 
 
 class Finite(keras.callbacks.Callback):
@@ -28,30 +38,20 @@ class Finite(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         bad = [f"{name}={value}" for name, value in logs.items() if not math.isfinite(value)]
         if bad:
-            kept = sorted(self.directory.checkpoints.glob("ckpt-*.index"), key=os.path.getmtime)
-            raise NotFiniteError(
-                f"training diverged at {self.model.images_seen:,} images: {', '.join(bad)}. Expected finite numbers. "
-                + (f"The last good checkpoint is {kept[-1].with_suffix('')}" if kept else "No checkpoint was saved yet")
-                + "; lower the learning rates, or set --gradient_clip_norm or --spectral_norm, in another --model_dir."
-            )
+            raise NotFiniteError(self.model, bad, self.directory)
 
 
-def save(manager, seen):
-    """Saves a checkpoint, or leaves nothing of it and says why. Raises: UserError."""
-    try:
-        manager.save(checkpoint_number=seen)
-    except (tf.errors.OpError, OSError) as error:
-        for part in pathlib.Path(manager.directory).glob(f"ckpt-{seen}[._]*"):
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
-        raise UserError(
-            f"checkpoint at {seen:,} images could not be written to {manager.directory} "
-            f"({' '.join(str(error).split())[:150]}). The checkpoints before it are whole; free some space and run the same "
-            "command again."
-        ) from error
+def require_finite(model, directory):
+    """Raises a NotFiniteError if a weight of the model or of its optimizers is not finite; losses show it a step later."""
+    bad = store.not_finite(model)
+    if bad:
+        raise NotFiniteError(model, [f"{name} is not finite" for name in bad], directory)
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves everything every `checkpoint_every_seconds` and at the end; SIGTERM and SIGINT: save and stop.
+    """Saves everything before the first step, every `checkpoint_every_seconds` and at the end; SIGTERM and SIGINT: save and stop.
+
+    So there is a checkpoint whenever anything was trained, and a run without one has lost it.
 
     Args:
         data: as `Sheets`'. chief: whether this process writes. others: number of other processes.
@@ -64,9 +64,11 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.last_time, self.saved = time.monotonic(), self.model.images_seen
-        self.manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(objective=self.model), str(self.directory.checkpoints), self.config.keep_checkpoints
-        )
+        if self.chief and not self.saved:
+            # Its batch statistics need no measuring: nothing is drawn from it.
+            store.write(self.directory.checkpoints, self.model, 0, self.config.keep_checkpoints)
+        elif self.chief:
+            store.prune(self.directory.checkpoints, self.saved, self.config.keep_checkpoints)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.request_stop)
 
@@ -82,6 +84,7 @@ class Checkpoints(keras.callbacks.Callback):
         return strategies.sum_over_workers(self.model.distribute_strategy, self.signal is not None) > 0
 
     def on_train_batch_end(self, batch, logs=None):
+        self.directory.trained = True
         stop = self.stop_requested()
         if stop or time.monotonic() - self.last_time >= self.config.checkpoint_every_seconds:
             self.save()
@@ -96,6 +99,7 @@ class Checkpoints(keras.callbacks.Callback):
         seen = self.model.images_seen
         self.last_time = time.monotonic()
         self.model.measure_statistics(*self.data)
+        require_finite(self.model, self.directory)
         if self.chief:
-            save(self.manager, seen)
+            store.write(self.directory.checkpoints, self.model, seen, self.config.keep_checkpoints)
         self.saved = seen

@@ -1,5 +1,6 @@
-"""A run's folder: what lies in it, how it is begun, restored and loaded."""
+"""A run's folder: what lies in it, how it is held, begun and loaded."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,7 +15,7 @@ from tfvae.config import PLACES, Config, colour
 from tfvae.data import datasets
 from tfvae.drawing.model import BATCH, of_objective
 from tfvae.networks import tables
-from tfvae.training import build
+from tfvae.training import build, lock, store
 
 # Of config.json. A run without one is of format 0.
 FORMAT = 1
@@ -54,13 +55,18 @@ def of_its_time(flags, format):
 
 
 class RunDirectory:
-    """`<model_dir>/`: config.json, checkpoints/, best/, logs/, samples/, metrics.jsonl.
+    """`<model_dir>/`: config.json, checkpoints/, best/, logs/, samples/, metrics.jsonl; while it trains, .lock.
+
+    Attributes:
+        trained: whether this process has done a step of the run.
 
     Args:
         path: the folder; made when the first thing is written.
     """
 
     def __init__(self, path):
+        self.trained = False
+        self._before = None  # what was in the folder when `begin` wrote into it
         self.path = Path(path)
         self.config_file = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
@@ -68,6 +74,40 @@ class RunDirectory:
         self.logs = self.path / "logs"
         self.samples = self.path / "samples"
         self.metrics = self.path / "metrics.jsonl"
+        # What a training makes.
+        self.parts = (self.checkpoints, self.best, self.logs, self.samples, self.metrics, self.config_file)
+
+    @contextlib.contextmanager
+    def held(self):
+        """Holds the folder, made if absent, for one training. A new run that fails before its first step leaves nothing.
+
+        Raises:
+            UserError: another process trains there, or the folder cannot be written.
+        """
+        made = [path for path in (self.path, *self.path.parents) if not os.path.lexists(path)]
+        with contextlib.ExitStack() as stack:
+            stack.callback(_remove_empty, made)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock.held(self.path / ".lock"))
+            except OSError as error:
+                reason = "a file is there" if isinstance(error, FileExistsError) else error.strerror
+                raise UserError(
+                    f"--model_dir={self.path}: no run can be written there ({reason}). Expected a folder that this "
+                    "process may write to, or a place for one."
+                ) from error
+            try:
+                yield
+            except BaseException:
+                if not self.trained:
+                    self._withdraw()
+                raise
+
+    def _withdraw(self):
+        """Deletes what was made here since `begin`."""
+        for part in self.parts if self._before is not None else ():
+            if part.name not in self._before:
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
     def read_config(self):
         """(Config, facts of the data: `num_classes`, `class_names`, `num_images`).
@@ -81,6 +121,8 @@ class RunDirectory:
             )
         try:
             record = json.loads(self.config_file.read_text())
+            if not _is_record(record):
+                raise ValueError("it holds no flags and data of a run")
             format = record.get("format", 0)
             if format > FORMAT:
                 raise UserError(
@@ -88,7 +130,14 @@ class RunDirectory:
                     "Use that version."
                 )
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in record["flags"].items()}
-            return Config(**of_its_time(values, format) | {"model_dir": str(self.path)}), record["data"]
+            config = Config(**of_its_time(values, format) | {"model_dir": str(self.path)})
+            known = record["data"] | {"resolution": config.resolution}
+            missing = [
+                name for name in ("resolution", "num_classes", "class_names", "num_images") if known.get(name) is None
+            ]
+            if missing:
+                raise ValueError(f"without {' and '.join(missing)}")
+            return config, record["data"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.config_file} cannot be read ({error}): expected the file that tfvae.train wrote."
@@ -112,16 +161,11 @@ class RunDirectory:
         if overwrite or not self.config_file.exists():
             tables.check_attention(config.resolution, config.attention_resolution)
         if overwrite and self.config_file.exists():
-            # Checkpoints first and config.json last: cut short, what is left is still refused under other flags.
-            for old in (self.checkpoints, self.best, self.logs, self.samples, self.path / "sheets"):
-                if old.exists():
-                    shutil.rmtree(old)
-            # Scores too: they would pass for the new run's.
-            for old in (*self.path.glob("scores*.json"), self.metrics, self.config_file):
-                old.unlink(missing_ok=True)
-        if not self.config_file.exists() and any(self.checkpoints.glob("ckpt-*")):
+            self._delete()
+        traces = self._traces()
+        if traces and not self.config_file.exists():
             raise UserError(
-                f"{self.path} holds checkpoints and no config.json to tell what they are of: expected both or neither. Give "
+                f"{self.path} holds {traces} and no config.json to tell what they are of: expected both or neither. Give "
                 "another --model_dir, or put the file back."
             )
         if self.config_file.exists():
@@ -145,9 +189,58 @@ class RunDirectory:
                     "give another --model_dir, or --overwrite to delete it and start anew."
                 )
             data["fingerprints"] = old_data.get("fingerprints", {}) | data["fingerprints"]
+        if traces and not store.stored_in_part(self.checkpoints):
+            raise UserError(
+                f"{self.path} was trained before, and there is no checkpoint to go on from: expected one in "
+                f"{self.checkpoints}. Put its files back, or begin a run in another --model_dir."
+            )
+        for left_over in (*store.left_overs(self.checkpoints), *store.left_overs(self.best), *self._left_overs()):
+            store.delete(left_over)
+        self._before = set(os.listdir(self.path)) if self.path.exists() else set()
         versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
         record = {"format": FORMAT, "flags": dataclasses.asdict(config), "data": data, "versions": versions}
         write_whole(self.config_file, json.dumps(record, indent=2) + "\n")
+
+    def _delete(self):
+        """Deletes the run. Raises: UserError: the folder's config.json is not of a run of this project."""
+        try:
+            ours = _is_record(json.loads(self.config_file.read_text()))
+        except ValueError:
+            ours = False
+        if not ours:
+            raise UserError(
+                f"{self.config_file} is not a file that tfvae.train wrote whole, so nothing in {self.path} was deleted: give "
+                "another --model_dir."
+            )
+        # Checkpoints first and config.json last: cut short, what is left is still refused under other flags.
+        for old in (self.checkpoints, self.best, self.logs, self.samples, self.path / "sheets"):
+            if old.exists():
+                shutil.rmtree(old)
+        # Scores too: they would pass for the new run's.
+        for old in (*self.path.glob("scores*.json"), self.metrics, self.config_file):
+            old.unlink(missing_ok=True)
+
+    def _left_overs(self):
+        """Files that a training was writing when it was killed."""
+        patterns = (".config.json.*.tmp", ".metrics.jsonl.*.tmp", "samples/.*.tmp")
+        return [path for pattern in patterns for path in self.path.glob(pattern)]
+
+    def _traces(self):
+        """What shows that a run was trained in this folder: words, or None."""
+        for folder in (self.checkpoints, self.best):
+            if store.has_traces(folder):
+                return "checkpoints"
+        points = [images for _, images in self.points() if images]
+        return f"curves up to {max(points):,} images" if points else None
+
+    def points(self):
+        """The lines of metrics.jsonl that are whole, as (line, images seen): a list, empty without the file."""
+        lines = self.metrics.read_text(errors="replace").splitlines() if self.metrics.is_file() else []
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                found.append((line, int(json.loads(line)["images"])))
+        return found
 
 
 def _is_of(split, data):
@@ -167,70 +260,15 @@ def _agree(name, old, new, same_data):
     return values[0] == values[1]
 
 
-# TensorFlow raises IndexError and many kinds of OpError for a checkpoint that is cut short or lacks a file. These say
-# something else: the file may be whole.
-NOT_DAMAGE = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.CancelledError)
+def _is_record(record):
+    """Whether the content of a config.json is that of a run: its flags and its data."""
+    return isinstance(record, dict) and all(isinstance(record.get(name), dict) for name in ("flags", "data"))
 
 
-def restore_newest(checkpoints, model, set_aside=False):
-    """Restores the newest checkpoint that can be read, and says which ones cannot.
-
-    Args:
-        checkpoints: folder, `RunDirectory.checkpoints` or `.best`.
-        model: an `Objective`; restored whole, optimizers, averages and step too.
-        set_aside: rename damaged ones to `*.damaged`: of the one process that writes here.
-
-    Returns:
-        The checkpoint's path, or None where there is none.
-
-    Raises:
-        UserError: there are checkpoints, and none can be read.
-    """
-    indices = sorted(checkpoints.glob("ckpt-*.index"), key=lambda p: int(p.stem.split("-")[1]), reverse=True)
-    for index in indices:
-        prefix = str(index.with_suffix(""))
-        try:
-            restore(prefix, model)
-            return prefix
-        except (AssertionError, ValueError) as error:
-            raise UserError(
-                f"{prefix} holds other weights than the networks of these flags have in this version of tfvae. Expected those of "
-                "config.json beside it; the version that wrote it still reads it."
-            ) from error
-        except (IndexError, tf.errors.OpError) as error:
-            if isinstance(error, NOT_DAMAGE):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            print(f"warning: checkpoint {prefix} cannot be read ({reason}): taking the one before it.", flush=True)
-            if set_aside:
-                os.replace(index, f"{index}.damaged")
-    if indices:
-        raise UserError(f"no checkpoint in {checkpoints} can be read ({len(indices)} damaged). Expected at least one.")
-    return None
-
-
-def restore(prefix, model):
-    """Restores one checkpoint.
-
-    A checkpoint of format 0 has no average of an encoder: the encoder's own weights start it, and
-    `model.encoder_average_restored` says so.
-
-    Raises:
-        AssertionError, ValueError: it holds other weights. IndexError, tf.errors.OpError: it cannot be read.
-    """
-    average = model.ema_discriminator
-    names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    model.encoder_average_restored = average is None or any("/ema_discriminator/" in name for name in names)
-    if model.encoder_average_restored:
-        tf.train.Checkpoint(objective=model).restore(prefix).assert_consumed()
-        return
-    del model.ema_discriminator  # so that it is not looked for
-    try:
-        tf.train.Checkpoint(objective=model).restore(prefix).assert_consumed()
-    finally:
-        model.ema_discriminator = average
-    for average_weight, weight in zip(average.weights, model.discriminator.weights):
-        average_weight.assign(weight)
+def _remove_empty(folders):
+    with contextlib.suppress(OSError):  # what holds something stays, and so do those around it
+        for folder in folders:
+            folder.rmdir()
 
 
 def load(model_dir, best=False):
@@ -246,12 +284,14 @@ def load(model_dir, best=False):
     config, data = directory.read_config()
     keras.config.set_dtype_policy(config.precision)
     model = build.make_objective(config, data["num_classes"])
-    if restore_newest(directory.best if best else directory.checkpoints, model) is None:
+    if store.restore_newest(directory.best if best else directory.checkpoints, model, least=1) is None:
         if best:
             raise UserError(
                 f"{directory.best} holds no checkpoint: train with --eval_every_images to have the best one kept."
             )
-        raise UserError(f"{directory.checkpoints} holds no checkpoint yet. Train with python -m tfvae.train first.")
+        raise UserError(
+            f"{directory.checkpoints} holds no checkpoint of a trained model yet. Train with python -m tfvae.train first."
+        )
     return config, data, model
 
 

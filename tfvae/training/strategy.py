@@ -1,5 +1,6 @@
 """The machine: the tf.distribute strategy of a configuration, its replicas and processes."""
 
+import json
 import os
 
 import keras
@@ -33,18 +34,61 @@ def make_strategy(config):
         config.strategy == "auto" and max(len(gpus), config.virtual_devices) > 1
     )
     if config.strategy == "multi_worker":
-        if not os.environ.get("TF_CONFIG"):
+        check_cluster(os.environ.get("TF_CONFIG"))
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        except (RuntimeError, tf.errors.OpError) as error:
+            reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                "--strategy=multi_worker: the environment variable TF_CONFIG is not set. Expected JSON such as "
-                '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
-            )
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+                f"--strategy=multi_worker: no cluster can be made of TF_CONFIG={os.environ['TF_CONFIG']} ({reason})."
+            ) from error
     elif mirrored:
+        os.environ.pop("TF_CONFIG", None)  # TensorFlow would read it and not use it
         devices = [f"CPU:{i}" for i in range(config.virtual_devices)] if config.virtual_devices else None
         strategy = tf.distribute.MirroredStrategy(devices)
     else:
         strategy = tf.distribute.get_strategy()
     return strategy
+
+
+def check_cluster(text):
+    """Raises a ValueError unless `text`, the value of TF_CONFIG, says which processes train and which of them this one is."""
+    wrong = _wrong_in_cluster(text) if text else "not set"
+    if wrong:
+        said = f"TF_CONFIG={text[:200]}: {wrong}" if text else "TF_CONFIG is not set"
+        raise ValueError(
+            f"--strategy=multi_worker: the environment variable {said}. Expected JSON such as "
+            '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
+        )
+
+
+def _wrong_in_cluster(text):
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        return f"it is no JSON ({error})"
+    if not isinstance(value, dict):
+        return "it is no JSON object"
+    cluster, task = value.get("cluster"), value.get("task")
+    if not isinstance(cluster, dict) or not cluster or not set(cluster) <= {"chief", "worker"}:
+        return '"cluster" is not of "worker", or of "chief" and "worker"'
+    if not all(isinstance(addresses, list) and addresses for addresses in cluster.values()):
+        return '"cluster" holds no lists of addresses'
+    addresses = [address for addresses in cluster.values() for address in addresses]
+    for address in addresses:
+        host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            return f"{address!r} is no address with a port"
+    if len(set(addresses)) < len(addresses):
+        return "an address is there twice"
+    if len(cluster.get("chief", [])) > 1:
+        return "it has more than one chief"
+    if not isinstance(task, dict) or not isinstance(task.get("type"), str) or task["type"] not in cluster:
+        return f'the "type" of "task" is none of {", ".join(cluster)}'
+    number = len(cluster[task["type"]])
+    if not str(task.get("index")).isdecimal() or int(task["index"]) >= number:
+        return f'the "index" of "task" is none of 0 to {number - 1}'
+    return None
 
 
 def check_batch_size(batch_size, strategy):
