@@ -270,7 +270,7 @@ def test_sample_reconstructs_held_out_images_and_calls_no_others_so(
     arguments = [f"--model_dir={tmp_path / dataset}", "--sheets=reconstructions", "--rows=2", "--columns=4"]
     said = run_command("sample", *arguments)
     assert from_split(np.concatenate(loaded), home, dataset, split)
-    assert f"({words} images above the VAE's reconstructions)" in said
+    assert f"({words} images above their reconstructions)" in said
 
 
 @pytest.mark.filterwarnings("ignore:.*")

@@ -424,7 +424,7 @@ def run_folder(gan, tmp_path):
     _, settings, model = gan
     directory = run.RunDirectory(tmp_path / "run")
     names = [f"class {i}" for i in range(10)]
-    split = types.SimpleNamespace(num_classes=10, class_names=names, num_images=1, fingerprint="")
+    split = types.SimpleNamespace(num_classes=10, class_names=names, num_images=1, fingerprints={})
     directory.begin(settings, split, overwrite=False)
     tf.train.CheckpointManager(tf.train.Checkpoint(objective=model), str(directory.checkpoints), 1).save(56)
     return directory.path

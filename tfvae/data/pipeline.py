@@ -288,13 +288,16 @@ def _writable(path):
 
 def _prepare(record, data_dir):
     """The dataset's TFDS builder, its data prepared."""
+    given = os.environ.get("TFDS_DATA_DIR")
     try:
-        own_home = command.path("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR)
-    except (command.UserError, RuntimeError) as error:  # also a user whom the machine does not know, as in a container
+        own_home = command.path("TFDS_DATA_DIR", given or tfds.core.constants.DATA_DIR)
+    except command.UserError as error:
+        if given:
+            raise DataError(str(error).removeprefix("--")) from error
+        # A user whom the machine does not know, as in a container.
         if not data_dir:
             raise DataError(
-                f"no folder for data is known ({str(error).removeprefix('--')}): give --data_dir, a folder for it (or "
-                "TFDS_DATA_DIR)"
+                "no home folder is known: give --data_dir, a folder for the data (or TFDS_DATA_DIR)"
             ) from error
         own_home = command.path("data_dir", data_dir)
     home = command.path("data_dir", data_dir) if data_dir else own_home
