@@ -117,7 +117,7 @@ class Objective(keras.Model):
     @classmethod
     def discriminator_head(cls, config, num_classes):
         """Arguments of the second network that this objective decides: a dict. `config`: resolved; num_classes: 0 without."""
-        raise NotImplementedError  # abstract: gan.py and vae.py
+        raise NotImplementedError  # abstract: each objective has its own
 
     @classmethod
     def step_flops(cls, config, generator, discriminator):
@@ -125,7 +125,7 @@ class Objective(keras.Model):
 
         A backward pass costs two forward passes through weights, one through inputs alone.
         """
-        raise NotImplementedError  # abstract: gan.py and vae.py
+        raise NotImplementedError  # abstract: each objective has its own
 
     @property
     def averages(self):
@@ -210,7 +210,7 @@ class Objective(keras.Model):
         Returns:
             Dict of scalars, means over this replica's share.
         """
-        raise NotImplementedError  # abstract: gan.py and vae.py
+        raise NotImplementedError  # abstract: each objective has its own
 
     # Noise. `stream` tells apart what is drawn in one step.
 
@@ -349,4 +349,4 @@ class Objective(keras.Model):
         Returns:
             (latent float32 [B, latent_dim], label int32 [B] or None).
         """
-        raise NotImplementedError  # abstract: gan.py and vae.py
+        raise NotImplementedError  # abstract: each objective has its own
