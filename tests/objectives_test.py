@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from objectives_toys import batches_of, make_model
 
 from tfvae.config import Config
 from tfvae.objectives import losses
@@ -76,17 +77,6 @@ def test_two_replicas_equal_one_after_three_steps(case, make_split, tiny_flags, 
         for a, b in zip(getattr(one, network).weights, getattr(two, network).weights):
             a, b = np.asarray(a.value), np.asarray(b.value)
             assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(a) + 1e-6, (network, a, b)
-
-
-def make_model(split, tiny_flags, **changes):
-    settings = build.resolve(Config(**tiny_flags | changes), split)
-    keras.utils.set_random_seed(settings.seed)
-    return settings, build.make_objective(settings, split.num_classes)
-
-
-def batches_of(split, number, size=8):
-    rows = [slice(i * size, (i + 1) * size) for i in range(number)]
-    return tuple({"image": tf.constant(split.images[r]), "label": tf.constant(split.labels[r])} for r in rows)
 
 
 def values(weights):

@@ -4,22 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from objectives_toys import batches_of, make_model
 
-from tfvae.config import Config
 from tfvae.data.images import to_model_range
 from tfvae.objectives import gan
-from tfvae.training import build
 
 
-def make(split, tiny_flags, **changes):
-    settings = build.resolve(Config(**tiny_flags | changes), split)
-    keras.utils.set_random_seed(settings.seed)
-    return build.make_objective(settings, split.num_classes)
-
-
-def batches_of(split, number, size=8):
-    rows = [slice(i * size, (i + 1) * size) for i in range(number)]
-    return tuple({"image": tf.constant(split.images[r]), "label": tf.constant(split.labels[r])} for r in rows)
+def make(*arguments, **changes):
+    return make_model(*arguments, **changes)[1]
 
 
 # The encoder.
