@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -54,6 +55,17 @@ def test_identities_with_few_images_are_left_out_and_a_tenth_of_each_is_held_out
 def test_the_test_split_is_held_out_where_there_is_one(monkeypatch, make_split):
     train, test = make_split(40, num_classes=3), make_split(10, num_classes=3, seed=1)
     assert labelled(monkeypatch, "cifar10", {"train": train, "test": test}) == (train, test)
+
+
+def test_transparent_images_are_learned_on_the_background_that_is_asked_for(tmp_path, capsys):
+    for i in range(20):
+        file = tmp_path / "images" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("RGBA", (32, 32), (9, 9, 9, 0)).save(file)
+    train, held_out = classifier.labelled_splits(f"folder:{tmp_path / 'images'}", background="#102030")
+    for split, number in ((train, 18), (held_out, 2)):
+        np.testing.assert_array_equal(split.images, np.broadcast_to([0x10, 0x20, 0x30], [number, 32, 32, 3]))
+    assert "20 images of 32 px in 2 classes: a 10, b 10" in capsys.readouterr().out
 
 
 def test_data_without_labels_is_refused(monkeypatch, make_split):

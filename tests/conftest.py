@@ -28,6 +28,12 @@ tf.config.set_logical_device_configuration(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory):
+    """No test keeps anything in the user's own cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def two_replicas():
     """One for all tests: a second MirroredStrategy in a process numbers its collectives anew and mixes them up."""

@@ -9,7 +9,7 @@ import pytest
 import scoring_toys
 from scoring_toys import counted, forget_user, unknown_home
 
-from tfvae.data import pipeline
+from tfvae.data import content, pipeline
 from tfvae.scoring import protocol
 
 
@@ -84,13 +84,13 @@ def test_the_cache_is_where_the_environment_says(environment, expected, monkeypa
         monkeypatch.setenv(name, value)
     if "HOME" not in environment:
         forget_user(monkeypatch)
-    found = protocol.cache_dir()
+    found = content.cache_dir()
     assert (found and str(found)) == expected
 
 
 def test_without_a_home_folder_features_are_computed(extractor, make_split, monkeypatch, capsys):
     unknown_home(monkeypatch)
-    assert len(protocol.outputs_of_split(make_split(20), extractor, protocol.cache_dir())) == 20
+    assert len(protocol.outputs_of_split(make_split(20), extractor, content.cache_dir())) == 20
     assert capsys.readouterr().out == (
         "warning: features of real images are not kept (no home folder is known; XDG_CACHE_HOME names another place): each "
         "command computes them anew.\n"

@@ -4,7 +4,8 @@ import pwd
 
 import tensorflow as tf
 
-from tfvae.scoring import extractors, protocol
+from tfvae.data import content
+from tfvae.scoring import extractors
 
 CLASSIFIER = extractors.EXTRACTORS["classifier"]
 counted = []  # images that the extractor below was run on
@@ -30,7 +31,7 @@ def load_counting(kind, folder):
 def make_counting():
     """That extractor; nothing is counted and no warning printed yet."""
     counted.clear()
-    protocol._warn_once.cache_clear()
+    content.warn_once.cache_clear()
     return load_counting(CLASSIFIER, None)
 
 

@@ -80,7 +80,7 @@ command.start(__name__, check_flags)
 import numpy as np
 import tensorflow as tf
 
-from tfvae.data import pipeline
+from tfvae.data import content, pipeline
 from tfvae.data.split import choose, without
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
@@ -115,7 +115,7 @@ def main(argv):
 
 def evaluate(paths):
     """(what `scores.json` holds, the `Model` or None). paths: of `check_flags`."""
-    cache_dir = paths["cache_dir"] or protocol.cache_dir()
+    cache_dir = paths["cache_dir"] or content.cache_dir()
     # Before the data, which may take minutes: a wrong folder ends the command at once.
     extractor = load_extractor()
     model = load_model(paths)

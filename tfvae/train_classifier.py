@@ -22,6 +22,9 @@ from tfvae.scoring import extractors
 DATASET = flags.DEFINE_string("dataset", config.Config.dataset, datasets.flag_help())
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
 RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: the dataset's own.", lower_bound=8)
+BACKGROUND = flags.DEFINE_string(
+    "background", config.Config.background, "Behind transparent images: a name or #rrggbb."
+)
 OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the SavedModel; must not be there yet.")
 EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training images. Default: by dataset.", lower_bound=1)
 BASE_CHANNELS = flags.DEFINE_integer(
@@ -42,6 +45,7 @@ def check_flags():
         raise ValueError("--output_dir is missing: expected the classifier's folder, such as runs/classifier_cifar10.")
     output = command.path("output_dir", OUTPUT_DIR.value)
     command.check_replaceable(output, "output_dir", extractors.foreign_to_classifier, OVERWRITE.value)
+    config.colour(BACKGROUND.value)
     return output, command.path("data_dir", DATA_DIR.value) if DATA_DIR.value else None
 
 
@@ -61,15 +65,16 @@ def main(argv):
         output, data_dir = check_flags()
         strategy = strategies.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
         strategies.check_batch_size(BATCH_SIZE.value, strategy)
-        source = dict(data_dir=data_dir, resolution=RESOLUTION.value)
+        source = dict(data_dir=data_dir, resolution=RESOLUTION.value, background=BACKGROUND.value)
         data = pipeline.load(DATASET.value, **source, streaming=False).fingerprint
-        train, held_out = classifier.labelled_splits(DATASET.value, **source, min_images=MIN_IMAGES.value)
+        train, held_out = classifier.labelled_splits(DATASET.value, MIN_IMAGES.value, **source)
     recipe = datasets.record(DATASET.value).recipe
     epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
     steps = max(1, train.num_images // BATCH_SIZE.value)
     settings = {
         "dataset": DATASET.value,
         "resolution": train.resolution,
+        "background": BACKGROUND.value,
         "class_names": train.class_names,
         "train_images": train.num_images,
         "train_fingerprint": train.fingerprint,

@@ -20,8 +20,17 @@ SETTLED_SECONDS = 2
 
 
 def cache_dir():
-    """Where what was computed once is kept: ~/.cache/tfvae, or below XDG_CACHE_HOME. Raises a RuntimeError without a home."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tfvae"
+    """Where what was computed once is kept unless somebody says otherwise: ~/.cache/tfvae, or below XDG_CACHE_HOME.
+
+    None where no home folder is known, as for a container's user without a name.
+    """
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(home):  # as the XDG specification says
+        try:
+            home = pathlib.Path("~/.cache").expanduser()
+        except RuntimeError:
+            return None
+    return pathlib.Path(home) / "tfvae"
 
 
 def fingerprint(folder, files):
@@ -75,11 +84,10 @@ def checksum_of(path):
 
 def _kept(folder):
     """(file, {path: [size, times in ns, SHA-256]}): empty where nothing is kept, or where it is not what was written."""
-    try:
-        name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:32]
-        file = cache_dir() / f"checksums_{name}.json"
-    except RuntimeError:
+    kept_in = cache_dir()
+    if kept_in is None:
         return None, {}
+    file = kept_in / f"checksums_{hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:32]}.json"
     try:
         checksum, _, text = file.read_text().partition("\n")
         return file, json.loads(text) if checksum == hashlib.sha256(text.encode()).hexdigest() else {}

@@ -14,14 +14,14 @@ from tfvae.scoring import extractors
 HELD_OUT_SHARE = 10  # one of so many images where there is no split for it
 
 
-def labelled_splits(dataset, data_dir=None, resolution=None, min_images=20):
+def labelled_splits(dataset, min_images=20, **source):
     """Images with the labels that the classifier learns: (`Split` to train on, `Split` held out).
 
     Labels are the dataset's own, or what its record makes of them. Held out is the dataset's held-out split; without one
     that has the same classes, a tenth of every class's images.
 
     Args:
-        dataset, data_dir, resolution: as `pipeline.load`'s.
+        dataset: as `pipeline.load`'s. source: its data_dir, resolution and background.
         min_images: fewest images per class, where the record makes classes of more than the labels.
 
     Raises:
@@ -30,14 +30,15 @@ def labelled_splits(dataset, data_dir=None, resolution=None, min_images=20):
     classes = datasets.record(dataset).classes
 
     def load(split):
-        loaded = pipeline.load(dataset, split, data_dir=data_dir, resolution=resolution, streaming=False)
+        loaded = pipeline.load(dataset, split, **source, streaming=False)
+        print(loaded.summary, flush=True)
         return classes(loaded, min_images) if classes else loaded
 
     train = load("train")
     if not train.num_classes:
         lacks = f"no class of {min_images} images or more" if classes else "no labels"
         raise ValueError(f"{dataset} has {lacks}: expected a dataset with classes to tell apart.")
-    split = pipeline.held_out_split(dataset, data_dir=data_dir)
+    split = pipeline.held_out_split(dataset, data_dir=source.get("data_dir"))
     held_out = load(split) if split else None
     if held_out and held_out.class_names == train.class_names:
         return train, held_out

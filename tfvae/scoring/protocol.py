@@ -8,13 +8,13 @@ import dataclasses
 import functools
 import hashlib
 import math
-import os
 import pathlib
 
 import numpy as np
 import tqdm
 
 from tfvae.command import remove_left_overs, write_whole
+from tfvae.data import content
 from tfvae.data.split import batches_of, choose
 from tfvae.scoring import scores
 
@@ -42,20 +42,6 @@ class Outputs:
 
 
 # Real images.
-
-
-def cache_dir():
-    """Where features of real images are kept unless somebody says otherwise: ~/.cache/tfvae, or below XDG_CACHE_HOME.
-
-    None where no home folder is known, as for a container's user without a name.
-    """
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(home):  # as the XDG specification says
-        try:
-            home = pathlib.Path("~/.cache").expanduser()
-        except RuntimeError:
-            return None
-    return pathlib.Path(home) / "tfvae"
 
 
 def check_resolution(extractor, split):
@@ -92,7 +78,7 @@ def outputs_of_split(split, extractor, cache_dir, limit=None):
         _keep(pathlib.Path(cache_dir) / name, key, outputs)
     except OSError as error:
         where = "" if cache_dir is None else f" in {cache_dir}"
-        _warn_once(
+        content.warn_once(
             f"features of real images are not kept{where} ({error.strerror or error}): each command computes them anew."
         )
     return outputs
@@ -122,11 +108,6 @@ def _checksum(key, arrays):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
-
-
-@functools.cache  # so that each line is printed once
-def _warn_once(line):
-    print(f"warning: {line}", flush=True)
 
 
 def outputs_of(batches, extractor, num_images, title, progress=True):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 from sklearn import metrics, neighbors
 
+from tfvae.data import content
 from tfvae.data.split import CHUNK, choose
 from tfvae.drawing import prior, sheets
 from tfvae.scoring import protocol, scores
@@ -26,7 +27,7 @@ def take(model, train, extractor, number, seed):
         `best_neighbours`, the training images nearest to those in features; `interpolations`, `PATHS` paths one after the other.
         And `facts`, a JSON text.
     """
-    real = protocol.outputs_of_split(train, extractor, protocol.cache_dir())
+    real = protocol.outputs_of_split(train, extractor, content.cache_dir())
     # One class after the other, so that the same place shows the same class in every model that has classes.
     labels = (np.arange(number) % model.num_classes).astype(np.int32) if model.num_classes else None
     latent = prior.Normal(model.latent_dim).draw(np.zeros(number), seed)
