@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from tfvae.scoring import classes, distances, neighbours, tfgan
+from tfvae.scoring import classes, distances, neighbours, scores, tfgan, vendi
 from tfvae.scoring.protocol import Outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
@@ -224,10 +224,17 @@ def radius(points, index, neighbours):
 
 
 def neighbours_by_loops(real, fake, neighbours):
-    """Precision, recall, density and coverage, as their papers have them."""
+    """Precision, recall, density, coverage and the symmetric forms, as their papers have them."""
     real_radii = [radius(real, i, neighbours) for i in range(len(real))]
     fake_radii = [radius(fake, j, neighbours) for j in range(len(fake))]
     precision = recall = density = coverage = 0
+    symmetric = np.zeros(4)
+    for y, s in zip(fake, fake_radii):
+        symmetric[0] += any(np.linalg.norm(x - y) < r for x, r in zip(real, real_radii)) / len(fake)
+        symmetric[1] += any(np.linalg.norm(x - y) < s for x in real) / len(fake)
+    for x, r in zip(real, real_radii):
+        symmetric[2] += any(np.linalg.norm(x - y) < s for y, s in zip(fake, fake_radii)) / len(real)
+        symmetric[3] += any(np.linalg.norm(x - y) < r for y in fake) / len(real)
     for y in fake:
         precision += any(np.linalg.norm(x - y) <= r for x, r in zip(real, real_radii))
         density += sum(np.linalg.norm(x - y) < r for x, r in zip(real, real_radii))
@@ -237,6 +244,7 @@ def neighbours_by_loops(real, fake, neighbours):
     return (
         (precision / len(fake), recall / len(real)),
         (density / (neighbours * len(fake)), coverage / len(real)),
+        (min(symmetric[:2]), min(symmetric[2:])),
     )
 
 
@@ -249,45 +257,110 @@ def test_neighbour_scores_are_those_of_loops(monkeypatch, num_real, num_fake, sh
     # Far from 0: distances must not drown in the norms.
     real, fake = real + 1000.0, fake + 1000.0
     expected = neighbours_by_loops(real, fake, k)
-    np.testing.assert_allclose(neighbours.precision_recall(real, fake, k), expected[0], rtol=1e-12)
-    np.testing.assert_allclose(neighbours.density_coverage(real, fake, k), expected[1], rtol=1e-12)
+    found = neighbours.Neighbourhoods(real, fake)
+    np.testing.assert_allclose(found.precision_recall(k), expected[0], rtol=1e-12)
+    np.testing.assert_allclose(found.density_coverage(k), expected[1], rtol=1e-12)
+    np.testing.assert_allclose(found.symmetric_precision_recall(k), expected[2], rtol=1e-12)
+
+
+def test_many_blocks_give_what_one_does(monkeypatch):
+    real, fake = features(500, 3, 1), features(300, 3, 2)
+    once = neighbours.Neighbourhoods(real, fake)
+    expected = once.precision_recall(), once.density_coverage(), once.symmetric_precision_recall()
+    monkeypatch.setattr(neighbours, "_BLOCK_VALUES", 30_000)
+    cut = neighbours.Neighbourhoods(real, fake)
+    assert (cut.precision_recall(), cut.density_coverage(), cut.symmetric_precision_recall()) == expected
 
 
 def test_identical_sets_have_precision_recall_density_and_coverage_1():
     # Ties everywhere: each point's k-th neighbour is on the edge of its ball.
     real = features(200, 16, 1).astype(np.float32)
-    assert neighbours.precision_recall(real, real) == (1.0, 1.0)
-    assert neighbours.density_coverage(real, real) == (1.0, 1.0)
-    assert neighbours.density_coverage(real, real[::-1]) == (1.0, 1.0)
+    assert neighbours.Neighbourhoods(real, real).precision_recall() == (1.0, 1.0)
+    assert neighbours.Neighbourhoods(real, real).density_coverage() == (1.0, 1.0)
+    assert neighbours.Neighbourhoods(real, real[::-1]).density_coverage() == (1.0, 1.0)
 
 
 def test_disjoint_sets_have_precision_recall_density_and_coverage_0():
     real, fake = features(50, 4, 1), features(50, 4, 2, shift=100.0)
-    assert neighbours.precision_recall(real, fake) == (0.0, 0.0)
-    assert neighbours.density_coverage(real, fake) == (0.0, 0.0)
+    assert neighbours.Neighbourhoods(real, fake).precision_recall() == (0.0, 0.0)
+    assert neighbours.Neighbourhoods(real, fake).density_coverage() == (0.0, 0.0)
 
 
 def test_fakes_collapsed_to_one_real_are_precise_and_have_no_recall():
     real = np.arange(20.0)[:, None]
     fake = np.full((30, 1), 10.0)
     # The fakes' balls are points: they hold one real of the 20.
-    assert neighbours.precision_recall(real, fake, 2) == (1.0, 1 / 20)
+    assert neighbours.Neighbourhoods(real, fake).precision_recall(2) == (1.0, 1 / 20)
     # Radii are 1, at both ends 2. On the edge of its neighbours' balls, inside its own alone.
-    assert neighbours.density_coverage(real, fake, 2) == (1 / 2, 1 / 20)
+    assert neighbours.Neighbourhoods(real, fake).density_coverage(2) == (1 / 2, 1 / 20)
 
 
 def test_reals_collapsed_to_one_point_hold_only_fakes_on_it():
     real, fake = np.full((10, 3), 0.1, np.float32), np.full((10, 3), 0.1, np.float32)
-    assert neighbours.precision_recall(real, fake) == (1.0, 1.0)
-    assert neighbours.precision_recall(real, fake + 1e-3) == (0.0, 0.0)
-    assert neighbours.density_coverage(real, fake) == (0.0, 0.0)  # strictly inside a ball of radius 0: none
+    assert neighbours.Neighbourhoods(real, fake).precision_recall() == (1.0, 1.0)
+    assert neighbours.Neighbourhoods(real, fake + 1e-3).precision_recall() == (0.0, 0.0)
+    assert neighbours.Neighbourhoods(real, fake).density_coverage() == (
+        0.0,
+        0.0,
+    )  # strictly inside a ball of radius 0: none
 
 
 def test_coverage_of_one_distribution_is_as_the_paper_says():
     real, fake = np.random.default_rng(0).normal(size=(2, 1000, 4))
-    density, coverage = neighbours.density_coverage(real, fake)
+    density, coverage = neighbours.Neighbourhoods(real, fake).density_coverage()
     assert density == pytest.approx(1.0, abs=0.1)
     assert coverage == pytest.approx(1 - math.comb(999, 5) / math.comb(1999, 5), abs=0.02)
+
+
+def test_a_narrow_set_in_the_middle_of_a_wide_one_is_not_precise_in_the_symmetric_form():
+    # In many dimensions the middle lies in the balls of points far from it, though its own are far too small to hold one.
+    wide = np.random.default_rng(0).normal(size=(400, 64))
+    narrow = 0.2 * np.random.default_rng(1).normal(size=(400, 64))
+    found = neighbours.Neighbourhoods(wide, narrow)
+    assert found.precision_recall(5)[0] == 1.0 and found.symmetric_precision_recall() == (0.0, 0.0)
+
+
+def test_coverage_of_one_distribution_is_alike_for_usual_and_rare_images_and_falls_where_the_rare_ones_are_left_out():
+    draw = np.random.default_rng(0)
+    real, fake, other = draw.normal(size=(3, 2000, 8)) * np.exp(0.5 * draw.normal(size=(3, 2000, 1)))
+    tenths = neighbours.Neighbourhoods(real, fake).coverage_by_rarity()
+    np.testing.assert_allclose(tenths, 1 - 2**-5, atol=0.05)
+    # Only what lies near the middle is drawn.
+    usual = other[np.linalg.norm(other, axis=1) < 2.8]
+    tenths = neighbours.Neighbourhoods(real, usual).coverage_by_rarity()
+    assert tenths[0] > 0.9 and tenths[-1] < 0.1
+    with pytest.raises(ValueError, match="of 99 images: expected 100 or more to cut into tenths"):
+        neighbours.Neighbourhoods(real[:99], fake).coverage_by_rarity()
+
+
+def test_the_slope_over_rarity_is_that_of_a_line_through_the_tenths():
+    # Ten groups of ten points each, the next one twice as far apart as the one before; a fake at every point of the first five.
+    real = np.concatenate([[[1000.0 * i + 2.0**i * j, 0.0] for j in range(10)] for i in range(10)])
+    given = scores.Given(*(Outputs(None, points, None) for points in (real, real[:50])))
+    found = {key: scores.SCORES[key].function(given) for key in scores.SCORES if "rarity" in key}
+    assert [found[f"coverage_of_rarity_tenth_{i + 1}"] for i in range(10)] == [1.0] * 5 + [0.0] * 5
+    # Sum of (i / 9 - 1 / 2) y over sum of (i / 9 - 1 / 2)^2.
+    places = np.arange(10) / 9 - 0.5
+    assert found["coverage_slope_over_rarity"] == pytest.approx(places[:5].sum() / np.sum(places**2))
+
+
+def test_the_vendi_score_counts_images_that_have_nothing_in_common():
+    assert vendi.vendi_score(np.full([7, 3], 2.0)) == pytest.approx(1.0)
+    assert vendi.vendi_score(np.diag([1.0, 2.0, 3.0, 4.0])) == pytest.approx(4.0)  # lengths do not count
+    # Two of one kind and one of another: eigenvalues 2/3 and 1/3.
+    assert vendi.vendi_score(np.eye(2)[[0, 0, 1]]) == pytest.approx(np.exp(np.log(3) - 2 / 3 * np.log(2)))
+    # Two at an angle whose cosine is 0.6: eigenvalues (1 + 0.6) / 2 and (1 - 0.6) / 2.
+    assert vendi.vendi_score([[1.0, 0.0], [0.6, 0.8]]) == pytest.approx(np.exp(-0.8 * np.log(0.8) - 0.2 * np.log(0.2)))
+    with pytest.raises(ValueError, match="of 1 images are all zero: expected features with a direction"):
+        vendi.vendi_score([[0.0, 0.0], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize(("number", "width"), [(30, 8), (8, 30)])
+def test_the_vendi_score_is_that_of_the_matrix_of_similarities(number, width):
+    unit = features(number, width) / np.linalg.norm(features(number, width), axis=1, keepdims=True)
+    shares = np.linalg.eigvalsh(unit @ unit.T / number)
+    shares = shares[shares > 1e-12]
+    assert vendi.vendi_score(features(number, width)) == pytest.approx(np.exp(-np.sum(shares * np.log(shares))))
 
 
 def test_memorisation_ratio_by_hand():
@@ -343,8 +416,7 @@ NAN = np.where(np.arange(20)[:, None] == 3, np.nan, GOOD)
 PAIRED = [
     distances.frechet_distance,
     distances.kernel_distance,
-    neighbours.precision_recall,
-    neighbours.density_coverage,
+    neighbours.Neighbourhoods,
     lambda real, fake: neighbours.memorisation_ratio(real, GOOD, fake),
 ]
 
@@ -371,10 +443,16 @@ def test_bad_features_are_one_clear_line(score, real, fake, message):
     "call, message",
     [
         (lambda: distances.frechet_distance(GOOD, GOOD[:1]), "1 images: expected 2"),
-        (lambda: neighbours.precision_recall(GOOD, GOOD[:3]), "fake_features are of 3 images: expected 4"),
-        (lambda: neighbours.precision_recall(GOOD[:3], GOOD), "real_features are of 3 images: expected 4"),
-        (lambda: neighbours.density_coverage(GOOD[:5], GOOD), "expected 6 or more for 5 neighbours"),
-        (lambda: neighbours.density_coverage(GOOD, GOOD, 0), "neighbours is 0"),
+        (
+            lambda: neighbours.Neighbourhoods(GOOD, GOOD[:3]).precision_recall(),
+            "fake_features are of 3 images: expected 4",
+        ),
+        (
+            lambda: neighbours.Neighbourhoods(GOOD[:3], GOOD).precision_recall(),
+            "real_features are of 3 images: expected 4",
+        ),
+        (lambda: neighbours.Neighbourhoods(GOOD[:5], GOOD).density_coverage(), "expected 6 or more for 5 neighbours"),
+        (lambda: neighbours.Neighbourhoods(GOOD, GOOD).density_coverage(0), "neighbours is 0"),
         (lambda: distances.kernel_distance(GOOD, GOOD[:3], block_size=5), "in 4 blocks"),
         (
             lambda: distances.inception_score(GOOD, 21),

@@ -52,7 +52,9 @@ KERNEL = {"kernel_classifier_distance", "kernel_classifier_distance_standard_err
 ERROR = {"kernel_classifier_distance_standard_error"}
 SCORE = {"classifier_score", "classifier_score_std_over_splits"}
 CLASSES = {"frechet_within_class", "frechet_within_worst_class"}
-NAN = np.full([40, 4], np.nan)
+SYMMETRIC = {"symmetric_precision", "symmetric_recall"}
+RARITY = {"coverage_slope_over_rarity", *(f"coverage_of_rarity_tenth_{i}" for i in range(1, 11))}
+NAN = np.full([120, 4], np.nan)
 
 
 @pytest.mark.parametrize(
@@ -60,17 +62,27 @@ NAN = np.full([40, 4], np.nan)
     [
         # What the field has met: few images drawn against many.
         (outputs(5200), outputs(11), KERNEL, "5200 real and 11 fake images in 6 blocks: expected 12 or more of each"),
-        (outputs(40), outputs(5), SCORE | ERROR, "the score of 5 images in 10 splits"),
-        (outputs(40), outputs(3), SCORE | ERROR | {"precision", "recall"} | CLASSES, "3 images: expected 4 or more for 3"),
-        (outputs(4), outputs(40), ERROR | {"density", "coverage"}, "4 images: expected 6 or more for 5"),
-        (outputs(40), outputs(40), ERROR, "fit into one block of 1,024: a standard error needs two"),
-        (outputs(40, classes=1), outputs(40, labels=np.full(40, 2, np.int32)), ERROR | CLASSES, "no class has 2 images"),
-        (outputs(40), outputs(40, labels=np.full(40, 7, np.int32)), ERROR | CLASSES, "fake_labels are from 7 to 7"),
+        (outputs(120), outputs(5), SCORE | ERROR | SYMMETRIC, "the score of 5 images in 10 splits"),
         (
-            outputs(40),
-            outputs(40, features=NAN),
-            KERNEL | CLASSES | {"frechet_classifier_distance", "precision", "recall", "density", "coverage"},
-            "fake_features of 40 of 40 images hold NaN",
+            outputs(120),
+            outputs(3),
+            SCORE | ERROR | {"precision", "recall"} | SYMMETRIC | CLASSES,
+            "3 images: expected 4 or more for 3",
+        ),
+        (outputs(4), outputs(40), ERROR | {"density", "coverage"} | SYMMETRIC | RARITY, "4 images: expected 6 or more for 5"),
+        (outputs(99), outputs(40), ERROR | RARITY, "of 99 images: expected 100 or more to cut into tenths"),
+        (outputs(120), outputs(40), ERROR, "fit into one block of 1,024: a standard error needs two"),
+        (outputs(120, classes=1), outputs(40, labels=np.full(40, 2, np.int32)), ERROR | CLASSES, "no class has 2 images"),
+        (outputs(120), outputs(40, labels=np.full(40, 7, np.int32)), ERROR | CLASSES, "fake_labels are from 7 to 7"),
+        (
+            outputs(120),
+            outputs(120, features=NAN),
+            KERNEL
+            | CLASSES
+            | SYMMETRIC
+            | RARITY
+            | {"frechet_classifier_distance", "precision", "recall", "density", "coverage", "vendi"},
+            "fake_features of 120 of 120 images hold NaN",
         ),
     ],
 )  # fmt: skip

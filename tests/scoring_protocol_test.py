@@ -10,7 +10,7 @@ from tfvae.command import UserError
 from tfvae.data.split import CHUNK, batches_of, choose, without
 from tfvae.drawing import prior
 from tfvae.drawing.model import Model, codes, drawer
-from tfvae.scoring import distances, extractors, neighbours, protocol, reconstruction, sources
+from tfvae.scoring import distances, extractors, neighbours, protocol, reconstruction, sources, vendi
 from tfvae.training import run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
@@ -124,6 +124,11 @@ def test_every_score_is_that_of_its_function(extractor, make_split):
         "recall",
         "density",
         "coverage",
+        "symmetric_precision",
+        "symmetric_recall",
+        "coverage_slope_over_rarity",
+        *(f"coverage_of_rarity_tenth_{i}" for i in range(1, 11)),
+        "vendi",
         "class_entropy",
         "class_divergence",
         "frechet_within_class",
@@ -132,8 +137,11 @@ def test_every_score_is_that_of_its_function(extractor, make_split):
     ]
     real_features, fake_features = reference.outputs.features, drawn.features
     assert scores["frechet_classifier_distance"] == distances.frechet_distance(real_features, fake_features)
-    assert (scores["precision"], scores["recall"]) == neighbours.precision_recall(real_features, fake_features)
-    assert (scores["density"], scores["coverage"]) == neighbours.density_coverage(real_features, fake_features)
+    found = neighbours.Neighbourhoods(real_features, fake_features)
+    assert (scores["precision"], scores["recall"]) == found.precision_recall()
+    assert (scores["density"], scores["coverage"]) == found.density_coverage()
+    assert (scores["symmetric_precision"], scores["symmetric_recall"]) == found.symmetric_precision_recall()
+    assert scores["vendi"] == vendi.vendi_score(fake_features)
     by_class = distances.frechet_distance_per_class(real_features, real.labels, fake_features, fake.labels, 3)
     assert scores["frechet_within_class"] == pytest.approx(by_class.mean())
     assert scores["frechet_within_worst_class"] == by_class.max()

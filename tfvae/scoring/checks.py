@@ -27,18 +27,21 @@ def pair(first, second, min_images, names=("real_features", "fake_features")):
     return first, second
 
 
-def centred_pair(real, fake, neighbours, fake_images=None):
+def centred_pair(real, fake):
     """Both without the reals' mean, which distances do not need and which would cost them digits."""
-    if neighbours < 1:
-        raise ValueError(f"neighbours is {neighbours}: expected 1 or more.")
     real, fake = pair(real, fake, 1)
-    for name, value, least in (("real", real, neighbours + 1), ("fake", fake, fake_images or neighbours + 1)):
-        if len(value) < least:
-            raise ValueError(
-                f"{name}_features are of {len(value)} images: expected {least} or more for {neighbours} neighbours."
-            )
     centre = real.mean(axis=0)
     return real - centre, fake - centre
+
+
+def enough_for(name, features, neighbours):
+    """Raises a ValueError unless every image has so many neighbours."""
+    if neighbours < 1:
+        raise ValueError(f"neighbours is {neighbours}: expected 1 or more.")
+    if len(features) <= neighbours:
+        raise ValueError(
+            f"{name}_features are of {len(features)} images: expected {neighbours + 1} or more for {neighbours} neighbours."
+        )
 
 
 def labels(name, labels, num_classes, num_images=None):

@@ -16,7 +16,7 @@ import tqdm
 from tfvae.command import remove_left_overs, write_whole
 from tfvae.data import content
 from tfvae.data.split import batches_of, choose
-from tfvae.scoring import scores
+from tfvae.scoring import neighbours, scores
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -265,7 +265,7 @@ def declared(extractor):
         "extractor": {"kind": extractor.kind.name} | {name: getattr(extractor, name) for name in facts},
         "computed_by": "TF-GAN 2.1.0 (score, Fréchet and kernel distance); tfvae.scoring (the others)",
         "score_splits": scores.SPLITS,
-        "precision_and_recall_neighbours": scores.PRECISION_NEIGHBOURS,
-        "density_and_coverage_neighbours": scores.DENSITY_NEIGHBOURS,
+        "precision_and_recall_neighbours": neighbours.PRECISION_BALLS[0],
+        "density_and_coverage_neighbours": neighbours.DENSITY_BALLS[0],
         "mode_captured_from_share_of_fair_share": scores.CAPTURED_SHARE,
     }

@@ -11,10 +11,9 @@ import re
 
 import numpy as np
 
-from tfvae.scoring import classes, distances, neighbours, reconstruction
+from tfvae.scoring import classes, distances, neighbours, reconstruction, vendi
 
 SPLITS = 10  # of the images, for the Inception or classifier score
-PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5  # as in their papers
 # A mode counts as captured from this part of its fair share of the images on: a classifier's rare mistakes are no captures.
 CAPTURED_SHARE = 0.1
 
@@ -128,12 +127,8 @@ class Given:
         return distances.kernel_distance(*self.features, seed=self.seed)
 
     @functools.cached_property
-    def precision_recall(self):
-        return neighbours.precision_recall(*self.features, PRECISION_NEIGHBOURS)
-
-    @functools.cached_property
-    def density_coverage(self):
-        return neighbours.density_coverage(*self.features, DENSITY_NEIGHBOURS)
+    def neighbourhoods(self):
+        return neighbours.Neighbourhoods(*self.features)
 
     @functools.cached_property
     def frechet_per_class(self):
@@ -153,6 +148,12 @@ def kernel_standard_error(given):
             f"the images fit into one block of {distances.KERNEL_BLOCK:,}: a standard error needs two or more."
         )
     return error
+
+
+def coverage_slope_over_rarity(given):
+    """By least squares, from the most usual tenth of the real images to the rarest one; below 0: the rare ones are left out."""
+    tenths = given.neighbourhoods.coverage_by_rarity()
+    return np.polyfit(np.linspace(0.0, 1.0, len(tenths)), tenths, 1)[0]
 
 
 def modes_captured(given):
@@ -222,10 +223,37 @@ SCORES = {
             "standard error of the kernel distance",
             names=("kernel_inception_distance_standard_error", "kernel_classifier_distance_standard_error"),
         ),
-        Score("precision", lambda given: given.precision_recall[0], "precision", "more", FIDELITY),
-        Score("recall", lambda given: given.precision_recall[1], "recall", "more", VARIETY),
-        Score("density", lambda given: given.density_coverage[0], "density", "more", FIDELITY),
-        Score("coverage", lambda given: given.density_coverage[1], "coverage", "more", VARIETY),
+        Score("precision", lambda given: given.neighbourhoods.precision_recall()[0], "precision", "more", FIDELITY),
+        Score("recall", lambda given: given.neighbourhoods.precision_recall()[1], "recall", "more", VARIETY),
+        Score("density", lambda given: given.neighbourhoods.density_coverage()[0], "density", "more", FIDELITY),
+        Score("coverage", lambda given: given.neighbourhoods.density_coverage()[1], "coverage", "more", VARIETY),
+        Score(
+            "symmetric_precision",
+            lambda given: given.neighbourhoods.symmetric_precision_recall()[0],
+            "symmetric precision",
+            "more",
+            FIDELITY,
+        ),
+        Score(
+            "symmetric_recall",
+            lambda given: given.neighbourhoods.symmetric_precision_recall()[1],
+            "symmetric recall",
+            "more",
+            VARIETY,
+        ),
+        Score(
+            "coverage_slope_over_rarity", coverage_slope_over_rarity, "slope of coverage over rarity", measures=VARIETY
+        ),
+        *(
+            Score(
+                f"coverage_of_rarity_tenth_{i + 1}",
+                lambda given, i=i: given.neighbourhoods.coverage_by_rarity()[i],
+                f"coverage of the {i + 1}. tenth of the real images by rarity",
+                "more",
+            )
+            for i in range(neighbours.TENTHS)
+        ),
+        Score("vendi", lambda given: vendi.vendi_score(given.fake.features), "Vendi score", "more", VARIETY),
         Score(
             "class_entropy",
             lambda given: classes.class_entropy(given.fake.logits),

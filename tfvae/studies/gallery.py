@@ -8,7 +8,7 @@ from sklearn import metrics, neighbors
 from tfvae.data import content
 from tfvae.data.split import CHUNK, choose
 from tfvae.drawing import prior, sheets
-from tfvae.scoring import protocol, scores
+from tfvae.scoring import neighbours, protocol, scores
 
 SHOWN = 12  # pictures a row
 REFERENCE_IMAGES = 5_000  # real images whose balls make the manifold
@@ -58,7 +58,7 @@ def take(model, train, extractor, number, seed):
     }
 
 
-def realism(real, fake, k=scores.PRECISION_NEIGHBOURS):
+def realism(real, fake, k=neighbours.PRECISION_BALLS[0]):
     """Realism of each fake: the largest of (radius of a real image's ball / the fake's distance to that image), float [m].
 
     A ball reaches to the k-th nearest real image. Half of the balls, the wide ones, are left out, as in the paper: they lie
