@@ -64,8 +64,8 @@ def pretend_data(made, dataset):
     identity.write(made.data_file(dataset, None), data)
 
 
-def pretend(made, one, trained=True, values=None, reconstruction=None, exhibited=False):
-    """Leaves what a finished experiment leaves."""
+def pretend(made, one, trained=True, values=None, reconstruction=None, exhibited=False, **parts):
+    """Leaves what a finished experiment leaves. parts: {a further part of its scores: {name: value}}."""
     pretend_data(made, one.dataset)
     extractor = made.extractor(one.dataset)[1]
     extractor.mkdir(parents=True, exist_ok=True)
@@ -91,6 +91,7 @@ def pretend(made, one, trained=True, values=None, reconstruction=None, exhibited
                 errors_of = {"split": "test", "images": 10_000}
                 scores_of = {"split": "train", "images": 9_000, "also_in_the_reference": False}
                 found["reconstruction"] = {"errors_of": errors_of, "scores_of": scores_of, "scores": reconstruction}
+            found |= {part: {"scores": those} for part, those in parts.items()}
             file.write_text(json.dumps(found))
     if exhibited:
         draw = np.random.default_rng(0)

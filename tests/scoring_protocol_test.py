@@ -308,6 +308,19 @@ def test_units_are_active_whose_mean_varies():
     assert reconstruction.active_units(means) == 2
 
 
+def test_the_rank_of_active_units_counts_independent_directions():
+    """Eight units of which every four say the same are two directions."""
+    draw = np.random.default_rng(0)
+    means = np.repeat(draw.normal(size=(1000, 2)), 4, axis=1) + 0.01 * draw.normal(size=(1000, 8)) + 5
+    assert reconstruction.active_units(means) == 8 and reconstruction.active_units_rank(means) == 2
+    # Alone each of these varies too little, together they do.
+    means = np.repeat(0.06 * draw.normal(size=(1000, 1)), 4, axis=1)
+    assert reconstruction.active_units(means) == 0 and reconstruction.active_units_rank(means) == 1
+    assert reconstruction.active_units_rank(means[:, :1] * 10) == 1
+    with pytest.raises(ValueError, match="means are of 1 images: expected 2 or more"):
+        reconstruction.active_units_rank(means[:1])
+
+
 def test_a_mixture_has_the_moments_of_the_codes_of_each_label():
     draw = np.random.default_rng(0)
     labels = np.repeat([0, 1], 2000).astype(np.int32)
@@ -386,12 +399,20 @@ def test_reconstructions_are_scored_beside_their_errors(extractor, make_split):
     whole, rest = (split, np.arange(300)), (split, np.arange(100, 300))
     scores, _ = protocol.reconstruction_scores(model, whole, rest, reference, extractor)
     drawn = model.generate(encode(split.images)[0])
-    assert list(scores)[:5] == ["squared_error", "psnr", "ssim", "active_units", "classifier_score"]
+    names = ["squared_error", "psnr", "ssim", "active_units", "active_units_rank", "classifier_score"]
+    assert list(scores)[:6] == names
     for name in ("squared_error", "psnr", "ssim"):
         assert scores[name] == pytest.approx(np.mean(getattr(reconstruction, name)(split.images, drawn)))
     assert scores["active_units"] == reconstruction.active_units(encode(split.images[100:])[0])
     distance = distances.frechet_distance(reference.outputs.features, outputs(drawn[100:]).features)
     assert scores["frechet_classifier_distance"] == pytest.approx(distance, rel=1e-3)
+    # Of posterior samples: the same scores, but for those of the means themselves.
+    sampled, _ = protocol.reconstruction_scores(model, whole, rest, reference, extractor, sampled=True)
+    assert list(sampled) == [name for name in scores if not name.startswith("active_units")]
+    drawn = model.generate(encode(split.images)[0] + np.random.default_rng(0).standard_normal([300, 4], np.float32))
+    for name in ("squared_error", "psnr", "ssim"):
+        assert sampled[name] == pytest.approx(np.mean(getattr(reconstruction, name)(split.images, drawn)))
+        assert sampled[name] != scores[name]
     latents, labels = codes(model, split)
     assert latents.shape == (300, 4) and not labels.any()
     np.testing.assert_allclose((latents - encode(split.images)[0]).std(), 1, atol=0.1)

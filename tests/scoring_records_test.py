@@ -38,7 +38,15 @@ def extractor_of(kind):
 def test_every_score_is_told_apart_and_says_what_people_need():
     names = [name for key in scores.SCORES for name in scores.names_of(key)]
     assert len(names) == len(set(names))
-    groups = {scores.QUALITY, scores.FIDELITY, scores.VARIETY, scores.COPYING, scores.RECONSTRUCTION, ""}
+    groups = {
+        scores.QUALITY,
+        scores.FIDELITY,
+        scores.VARIETY,
+        scores.COPYING,
+        scores.RECONSTRUCTION,
+        scores.LIKELIHOOD,
+        "",
+    }
     for key, one in scores.SCORES.items():
         assert key == one.key and one.title and one.better in ("more", "less", "") and one.measures in groups
         assert len(one.names) in (0, 2) and len(one.titles) in (0, 2)
@@ -59,6 +67,7 @@ def test_the_names_in_files_and_their_order_are_these(kind, names):
     found, _ = protocol.score(reference, outputs(30, seed=1), extractor_of(kind), codes=np.random.normal(size=(30, 2)))
     assert list(found) == [
         "active_units",
+        "active_units_rank",
         score,
         f"{score}_std_over_splits",
         frechet,
@@ -142,6 +151,7 @@ def test_titles_are_those_of_the_reports_tables(monkeypatch):
         "PSNR, dB",
         "SSIM",
         "active units",
+        "active units, rank",
         "Fréchet distance of reconstructions",
     ]
 

@@ -53,10 +53,17 @@ def filled(tmp_path_factory):
                 psnr=20.0,
                 ssim=0.5,
                 active_units=100,
+                active_units_rank=70,
                 frechet_classifier_distance=30.0,
-                coverage=0.25,
+                coverage=0.3,
             )
-            pretend(made, one, values=values, reconstruction=error if vae else None, exhibited=True)
+            parts = dict(
+                reconstruction_from_samples=dict(squared_error=0.02, coverage=0.25),
+                likelihood=dict(elbo_bits_per_dimension=6.5),
+            )
+            pretend(
+                made, one, values=values, reconstruction=error if vae else None, exhibited=True, **parts if vae else {}
+            )
     for dataset, split in (("cifar10", "test"), ("lfw", "train[50%:]")):
         checksum = made.extractor_checksum(dataset)
         found = scores(0, checksum, recall=0.76, coverage=0.95, precision=0.77, memorisation_ratio=score(0.0))
@@ -112,9 +119,15 @@ def test_the_report_shows_published_and_measured_apart_and_says_why_a_row_is_emp
     )
     assert "| 0.75 |" in text  # spread within a class
     assert (
-        "coverage of samples and of reconstructions of training images: VAE BigGAN on CIFAR-10 0.10 ± 0.01 and 0.25;"
+        "coverage of samples and of training images decoded from samples of their posteriors: VAE BigGAN on CIFAR-10 "
+        "0.10 ± 0.01 and 0.25;" in text
+    )
+    assert (
+        "| active units | active units, rank | Fréchet distance of reconstructions | bits per dimension by the ELBO |"
         in text
     )
+    assert "| VAE BigGAN | 0.01 | 20 | 0.5 | 100 | 70 | 30 | 6.5 |" in text
+    assert "| VAE BigGAN, from samples | 0.02 | – | – | – | – | – | – |" in text
     assert "coverage of samples goes: VAE BigGAN on CIFAR-10 from 0.10 ± 0.01 to 0.10 ± 0.01;" in text
     assert "The pictures were made anew." in text
     for name in re.findall(r"\]\((\S+\.(?:png|jpg))\)", text):
@@ -266,6 +279,24 @@ def test_differences_within_the_spread_are_not_told(tmp_path):
     assert claims.compare("coverage", *rows, False, names).agrees is True
     assert claims.compare("coverage", *rows, True, names).agrees is False
     assert claims.compare("coverage", rows[0], None, True, names).why_not == "no number of two"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "verdict", "why_not"),
+    [
+        ((60, 128), claims.HOLDS, ""),
+        ((60, 60), claims.OPEN, "not counted: the posterior means' rank is 60, of latent 64 60"),
+        ((60, None), claims.OPEN, "not counted: the posterior means' rank is unknown"),
+    ],
+)
+def test_a_larger_latent_counts_where_more_of_it_is_in_use(ranks, verdict, why_not, tmp_path):
+    made = make_study(tmp_path, [f"latent/{n}: --dataset=lfw --objective=vae --latent_dim={n}" for n in (64, 256)])
+    for one, rank, error, score_of_samples in zip(made.experiments, ranks, (0.02, 0.01), (2.0, 3.0)):
+        found = dict(squared_error=error, active_units=200) | ({} if rank is None else dict(active_units_rank=rank))
+        pretend(made, one, values=dict(classifier_score=score_of_samples), reconstruction=found)
+    *_, latent = claims.four_claims([], results.read(made, {}).rows)
+    assert latent.verdict == verdict
+    assert [made.why_not for made in latent.groups["LFW, VAE, latent 256 against 64"]] == [why_not] * 2
 
 
 def test_recall_of_images_far_from_the_data_is_not_counted(tmp_path):

@@ -142,6 +142,11 @@ def test_one_record_each_goes_through_train_sample_evaluate_export_and_a_study_s
     assert "brightness_gap" in said and found["scores"]["brightness_gap"]["mean"] >= 0
     assert found["protocol"]["extractor"]["name"] == "mean colours"
     assert found["reconstruction"]["scores"]["squared_error"] > 0
+    assert found["likelihood"]["labels"] == "given to the decoder"
+    assert (
+        found["likelihood"]["scores"]["elbo_bits_per_dimension"] > 0
+        and len(found["likelihood"]["kl_by_dimension"]) == 8
+    )
 
     run_command("export", f"--model_dir={model_dir}", f"--export_dir={tmp_path / 'published' / 'stripes'}")
     version = published.load(tmp_path / "published" / "stripes")

@@ -47,6 +47,12 @@ BEST = flags.DEFINE_boolean("best", False, "Take the checkpoint that scored best
 PRIOR = flags.DEFINE_enum(
     "prior", "normal", ["normal", "gmm"], "VAE: draw latents from the normal, or from a mixture fitted to its codes."
 )
+NUM_IMPORTANCE_SAMPLES = flags.DEFINE_integer(
+    "num_importance_samples",
+    1,
+    "VAE: samples of the importance-weighted bound on the likelihood, each decoded; 1: the ELBO alone.",
+    1,
+)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images that a replica draws at once.", 1)
 OUTPUT = flags.DEFINE_string("output", None, "JSON file. Default: scores….json in --model_dir, or here.")
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the file that is there.")
@@ -89,6 +95,11 @@ from tfvae.scoring import classes, protocol, scores, sources
 from tfvae.training import run
 from tfvae.training import strategy as strategies
 
+# Parts of the result: from which latents reconstructions are decoded.
+RECONSTRUCTIONS = {
+    "reconstruction": "the posterior's mean",
+    "reconstruction_from_samples": "a sample of the posterior",
+}
 # Reconstructions are scored on training images outside of the reference, if there are so many.
 LEAST_UNSEEN = 1000
 
@@ -196,7 +207,8 @@ def evaluate(paths):
         "real": protocol.defined(of_real)[0],
     }
     if model and model.encode:
-        result["reconstruction"] = reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
+        result |= reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
+        result["likelihood"] = likelihood_scores(model, load("train"), held_out)
     return result, model
 
 
@@ -262,7 +274,7 @@ def make_prior(model, load):
 def reconstruction_scores(model, reference, reference_split, rows, held_out, load, extractor):
     """Errors of held-out images (None: of the training images), scores of training images outside of the reference.
 
-    rows: of `reference_split`, those that the reference is made of.
+    rows: of `reference_split`, those that the reference is made of. Returns: {part of the result: its content}.
     """
     train = load("train")
     held_out = held_out or train
@@ -271,16 +283,32 @@ def reconstruction_scores(model, reference, reference_split, rows, held_out, loa
     chosen = np.arange(train.num_images) if known else rest
     chosen = chosen[choose(len(chosen), NUM_IMAGES.value, seed=1)]
     compared = choose(held_out.num_images, NUM_IMAGES.value)
-    found, undefined = protocol.reconstruction_scores(
-        model, (held_out, compared), (train, chosen), reference, extractor
-    )
-    return {
-        "errors_of": {"split": held_out.split, "images": len(compared)},
-        "scores_of": {"split": "train", "images": len(chosen), "also_in_the_reference": known},
-        "latent": "the posterior's mean",
-        "scores": found,
-        "undefined": undefined,
-    }
+    parts = {}
+    for name, latent in RECONSTRUCTIONS.items():
+        sampled = name == "reconstruction_from_samples"
+        found, undefined = protocol.reconstruction_scores(
+            model, (held_out, compared), (train, chosen), reference, extractor, sampled
+        )
+        parts[name] = {
+            "errors_of": {"split": held_out.split, "images": len(compared)},
+            "scores_of": {"split": "train", "images": len(chosen), "also_in_the_reference": known},
+            "latent": latent,
+            "scores": found,
+            "undefined": undefined,
+        }
+    return parts
+
+
+def likelihood_scores(model, train, held_out):
+    """`protocol.likelihood_scores` of held-out images (None: of training images), or why there are none."""
+    reason = None
+    if model.decode is None:
+        reason = "a published version gives pixels of 8 bits: score the run that it was exported from."
+    elif PRIOR.value == "gmm":
+        reason = "it is of the normal prior: score without --prior=gmm."
+    if reason:
+        return {"scores": {}, "undefined": {"likelihood": reason}}
+    return protocol.likelihood_scores(model, train, held_out or train, NUM_IMPORTANCE_SAMPLES.value)
 
 
 # What is written and printed.
@@ -305,8 +333,15 @@ def write_curves(model_dir, images_seen, result):
         with writer.as_default(step=images_seen):
             for name, value in result["scores"].items():
                 tf.summary.scalar(f"{group}/{name}", value["mean"])
-            for name, value in result.get("reconstruction", {"scores": {}})["scores"].items():
-                tf.summary.scalar(f"{group}_of_reconstructions/{name}", value)
+            for part in (part for part in RECONSTRUCTIONS if part in result):
+                of_part = f"{group}_of_{part.replace('reconstruction', 'reconstructions')}"
+                for name, value in result[part]["scores"].items():
+                    tf.summary.scalar(f"{of_part}/{name}", value)
+            if result.get("likelihood", {"scores": {}})["scores"]:
+                part = f"{group}_of_likelihood_by_{NUM_IMPORTANCE_SAMPLES.value}_samples"
+                for name, value in result["likelihood"]["scores"].items():
+                    tf.summary.scalar(f"{part}/{name}", value)
+                tf.summary.histogram(f"{part}/kl_by_dimension", result["likelihood"]["kl_by_dimension"])
         writer.close()
     except (OSError, tf.errors.OpError) as error:
         print(f"warning: TensorBoard lacks these scores: {' '.join(str(error).split())[:200]}")
@@ -327,15 +362,29 @@ def table(result):
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
         lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
     lines += [f"  {name:<40} not defined: {reason}" for name, reason in result["undefined"].items()]
-    if "reconstruction" in result:
-        part = result["reconstruction"]
+    for part in (result[name] for name in RECONSTRUCTIONS if name in result):
         lines.append(
-            f"reconstructions: errors of {part['errors_of']['images']:,} images of {part['errors_of']['split']}, scores of "
-            f"{part['scores_of']['images']:,} of {part['scores_of']['split']}"
+            f"reconstructions from {part['latent']}: errors of {part['errors_of']['images']:,} images of "
+            f"{part['errors_of']['split']}, scores of {part['scores_of']['images']:,} of {part['scores_of']['split']}"
         )
-        lines += [f"  {name:<40} {value:>10.5g}" for name, value in part["scores"].items()]
-        lines += [f"  {name:<40} not defined: {reason}" for name, reason in part["undefined"].items()]
+        lines += score_lines(part)
+    if "likelihood" in result:
+        part = result["likelihood"]
+        lines.append("likelihood")
+        if "of" in part:
+            number = part["num_importance_samples"]
+            lines[-1] += (
+                f" of the first {part['of']['images']:,} images of {part['of']['split']}, decoder's sigma "
+                f"{part['decoder_sigma']:.4g} ({part['decoder_sigma_is']}), {number} importance sample{'s' * (number > 1)}"
+            )
+        lines += score_lines(part)
     return "\n".join(lines)
+
+
+def score_lines(part):
+    """The scores of a part of the result that has one value of each, and those that are not defined."""
+    lines = [f"  {name:<40} {value:>10.5g}" for name, value in part["scores"].items()]
+    return lines + [f"  {name:<40} not defined: {reason}" for name, reason in part["undefined"].items()]
 
 
 if __name__ == "__main__":

@@ -25,9 +25,12 @@ class Model:
         flags: the values of its `Config`.
         num_classes: of its generator; 0: it takes no label.
         generate: (latent float32 [N, Z], label int32 [N] or None) -> uint8 [N, R, R, 3].
-        encode: uint8 [N, R, R, 3] -> (mean, log variance), float32 [N, Z] each; None where there is no encoder.
+        encode: uint8 [N, R, R, 3], from a run also float32 in about [-1, 1] -> (mean, log variance), float32 [N, Z] each; None
+            where there is no encoder.
         images_seen: in its training.
         facts: plain dict that says what it is.
+        decode: as `generate`, but to float32 in the model's range; None for a published version, which gives no floats.
+        decoder_sigma: trained standard deviation of the pixels around `decode`'s; None where none was trained.
     """
 
     path: pathlib.Path
@@ -37,6 +40,8 @@ class Model:
     encode: object
     images_seen: int
     facts: dict
+    decode: object = None
+    decoder_sigma: float | None = None
 
     @property
     def resolution(self):
@@ -62,8 +67,17 @@ def of_objective(objective, path, flags, facts, ema=True, replica_batch=BATCH):
     """
     network = objective.ema_generator if ema else objective.generator
     encode = encoder(objective, ema, replica_batch) if objective.encode else None
-    generate = drawer(network, replica_batch)
-    return Model(path, flags, network.num_classes, generate, encode, objective.images_seen, facts)
+    return Model(
+        path,
+        flags,
+        network.num_classes,
+        drawer(network, replica_batch),
+        encode,
+        objective.images_seen,
+        facts,
+        decoder(network, replica_batch),
+        objective.decoder_sigma,
+    )
 
 
 def codes(model, split, seed=0):
@@ -106,8 +120,21 @@ def drawer(network, replica_batch=BATCH):
     return generate
 
 
+def decoder(network, replica_batch=BATCH):
+    """As `drawer`, but to float32 in the model's range, whatever the network draws."""
+
+    @tf.function(reduce_retracing=True)
+    def draw(*inputs):
+        return {"image": tf.cast(network(*inputs), tf.float32)}
+
+    def decode(latent, label=None):
+        return over_replicas(draw, replica_batch, *([latent] if label is None else [latent, label]))["image"]
+
+    return decode
+
+
 def encoder(objective, ema=True, replica_batch=BATCH):
-    """An objective's encoder as a function of arrays: uint8 [N, R, R, 3] -> (mean, log variance), float32 [N, Z] each.
+    """An objective's encoder as a function of arrays: `Model.encode` of a run.
 
     Over the replicas of the strategy in whose scope it is called. `ema`: its moving average, which belongs with the generator's.
     """
@@ -115,7 +142,8 @@ def encoder(objective, ema=True, replica_batch=BATCH):
 
     @tf.function(reduce_retracing=True)
     def encode(image):
-        mean, log_variance = objective.encode(images.to_model_range(image), encoder=network)
+        image = images.to_model_range(image) if image.dtype == tf.uint8 else image
+        mean, log_variance = objective.encode(image, encoder=network)
         return {"mean": mean, "log_variance": log_variance}
 
     def encode_all(image):

@@ -53,6 +53,7 @@ class Objective(keras.Model):
       training=False, encoder=None: a network in the second one's place, such as its average) -> mean and log variance, both
       float32 [B, latent_dim]. With it come the average of the second network, reconstructions, the mixture prior and the
       signatures `encode` and `reconstruct` of a published version.
+    - `decoder_sigma`: None, or the trained standard deviation, a float, of pixels in [-1, 1] around the generator's.
     - `discriminator_head`: arguments that make the second network's head.
     - `step_flops`, `pictures_per_image`: what a train step costs.
     - `progress_logs`: which of its logs the progress line shows.
@@ -75,6 +76,7 @@ class Objective(keras.Model):
     title = None
     network_titles = ("generator", "discriminator")
     encode = None
+    decoder_sigma = None
     progress_logs = ()
     pictures_per_image = 1  # pictures that the backward pass holds for each image of the batch
     batches_per_step = 1  # real batches that one train step consumes

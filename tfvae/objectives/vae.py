@@ -61,6 +61,10 @@ class VAE(Objective):
     def generator_weights(self):
         return super().generator_weights + ([] if self.log_sigma is None else [self.log_sigma.value])
 
+    @property
+    def decoder_sigma(self):
+        return None if self.log_sigma is None else float(tf.exp(bounded(self.log_sigma.value)))
+
     def encode(self, image, training=False, encoder=None):
         return tf.split((encoder or self.discriminator)(image, training=training), 2, axis=-1)
 
@@ -78,8 +82,7 @@ class VAE(Objective):
                 num_values = float(image.shape[1] * image.shape[2] * image.shape[3])
                 optimum = 0.5 * tf.math.log(self.mean_over_replicas(squared_error) / num_values)
                 log_sigma = optimum if self.log_sigma is None else self.learned_log_sigma(optimum)
-                # Softly no smaller than exp(-6): a perfect pixel would pull it to minus infinity.
-                log_sigma = -6.0 + tf.nn.softplus(log_sigma + 6.0)
+                log_sigma = bounded(log_sigma)
                 reconstruction = losses.gaussian_negative_log_likelihood(squared_error, num_values, log_sigma)
                 logs["decoder_sigma"] = tf.exp(log_sigma)
             kl = tf.reduce_sum(losses.kl_divergence(mean, log_variance), -1)
@@ -128,3 +131,8 @@ class VAE(Objective):
         seed = tf.stack([tf.constant(self.seed, tf.int64), -1 - index])
         latent = mean + tf.exp(0.5 * log_variance) * tf.random.stateless_normal(tf.shape(mean), seed, alg="philox")
         return latent, labels if self.generator.num_classes else None
+
+
+def bounded(log_sigma):
+    """Softly no smaller than -6: a perfect pixel would pull it to minus infinity."""
+    return -6.0 + tf.nn.softplus(log_sigma + 6.0)

@@ -14,9 +14,13 @@ BITS_PER_NAT = 1.0 / math.log(2.0)
 SIGMA_IMAGES, SCORED_IMAGES = 10_000, 1_000
 
 
-def dequantise(images, seed=0):
-    """uint8 [N, H, W, 3] -> float32 of the same shape, each level spread evenly over its share of about [-1, 1]."""
-    noise = np.random.default_rng(seed).random(images.shape, np.float32)
+def dequantise(images, draw):
+    """uint8 [N, H, W, 3] -> float32 of the same shape, each level spread evenly over its share of about [-1, 1].
+
+    Args:
+        draw: NumPy's `Generator` of u; images that come in parts get what all at once would get.
+    """
+    noise = draw.random(images.shape, np.float32)
     return (images.astype(np.float32) + noise - 0.5) / 127.5 - 1.0
 
 
@@ -57,7 +61,7 @@ def bounds(images, encode, decode, sigma, num_samples=1, seed=0):
 
     Returns:
         {"importance_weighted": ln p(y) or less, "elbo": -distortion - rate, "rate": KL(q(z|y) || p(z)), "distortion":
-        -ln p(y|z) of one draw}, float64 [N] in nats, and "rate_by_dimension", float64 [Z].
+        -ln p(y|z) of one draw}, float64 [N] in nats, and "rate_by_dimension", float64 [N, Z].
 
     Raises:
         ValueError: no samples, or a sigma that is not positive.
@@ -83,11 +87,14 @@ def bounds(images, encode, decode, sigma, num_samples=1, seed=0):
         "elbo": -distortion - rate.sum(1),
         "rate": rate.sum(1),
         "distortion": distortion,
-        "rate_by_dimension": rate.mean(0),
+        "rate_by_dimension": rate,
     }
 
 
-def sigma_of(images, encode, decode, seed=0):
-    """Root of the mean squared error of posterior samples: the likeliest sigma of p(y|z). Arguments as `bounds`'."""
+def sample_errors(images, encode, decode, seed=0):
+    """Mean squared error of one posterior sample of each image: float64 [N]. Arguments as `bounds`'.
+
+    The root of their mean is the likeliest sigma of p(y|z).
+    """
     latent = posterior_samples(*encode(images), np.random.default_rng(seed))
-    return float(np.sqrt(np.mean((np.asarray(images, np.float64) - decode(latent)) ** 2)))
+    return np.mean((np.asarray(images, np.float64) - decode(latent)) ** 2, axis=(1, 2, 3))

@@ -16,7 +16,7 @@ import tqdm
 from tfvae.command import remove_left_overs, write_whole
 from tfvae.data import content
 from tfvae.data.split import batches_of, choose
-from tfvae.scoring import neighbours, scores
+from tfvae.scoring import likelihood, neighbours, scores
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -207,8 +207,8 @@ def score(reference, fake, extractor, seed=0, codes=None):
     return defined({one.name_of(extractor.kind, given): functools.partial(one.function, given) for one in possible})
 
 
-def reconstruction_scores(model, compared, scored, reference, extractor):
-    """How well a VAE gives images back, from the means of their posteriors.
+def reconstruction_scores(model, compared, scored, reference, extractor, sampled=False, seed=0):
+    """How well a VAE gives images back, from the means of their posteriors or from samples.
 
     Args:
         model: `Model` with an encoder.
@@ -216,16 +216,19 @@ def reconstruction_scores(model, compared, scored, reference, extractor):
             are means over them; held-out ones.
         scored: the same, of the training images whose reconstructions the other scores are of.
         reference: `Reference`. extractor: that of the reference.
+        sampled: decode one sample of each posterior, not its mean; `seed`: of the samples.
 
     Returns:
-        As `score`: errors and active units, then every score of samples, here of reconstructions: what the decoder can draw,
-        whatever the prior asks for.
+        As `score`: errors and, of means, active units, then every score of drawn images, here of reconstructions: what the
+        decoder can draw, whatever the prior asks for. Only samples are a ceiling for what another prior could reach.
     """
 
     def reconstructed(split, rows):
+        draw = np.random.default_rng(seed)
         for images, labels in batches_of(split, rows):
-            mean, _ = model.encode(images)
-            yield images, model.generate(mean, labels if model.num_classes else None), mean, labels
+            mean, log_variance = model.encode(images)
+            latent = likelihood.posterior_samples(mean, log_variance, draw) if sampled else mean
+            yield images, model.generate(latent, labels if model.num_classes else None), mean, labels
 
     of_pairs = {
         one.name_by(extractor.kind): one.function for one in scores.SCORES.values() if scores.PAIRS in one.needs
@@ -244,7 +247,8 @@ def reconstruction_scores(model, compared, scored, reference, extractor):
             means.append(mean)
             yield drawn, labels
 
-    outputs = outputs_of(drawn_only(), extractor, len(scored[1]), "reconstructions")
+    title = "reconstructions from samples" if sampled else "reconstructions"
+    outputs = outputs_of(drawn_only(), extractor, len(scored[1]), title)
     errors, infinite = defined(
         {
             name: lambda parts=parts: np.concatenate(parts).mean()
@@ -254,8 +258,74 @@ def reconstruction_scores(model, compared, scored, reference, extractor):
     )
     # Reconstructions of training images are near those by intention: no memorisation ratio.
     reference = dataclasses.replace(reference, train=None)
-    found, more = score(reference, outputs, extractor, codes=np.concatenate(means))
+    found, more = score(reference, outputs, extractor, codes=None if sampled else np.concatenate(means))
     return errors | found, undefined | infinite | more
+
+
+def likelihood_scores(model, train, held_out, num_samples=1, seed=0):
+    """Bounds on the likelihood of held-out images, dequantised (see `scoring.likelihood`), and what they depend on.
+
+    Args:
+        model: `Model` with an encoder and `decode`.
+        train: `Split`; where the model has no trained sigma, the mean squared error of posterior samples of `SIGMA_IMAGES` of it
+            gives one.
+        held_out: `Split`, whose first `SCORED_IMAGES` are scored.
+        num_samples: K of the importance-weighted bound.
+        seed: of the dequantisation of each split, and of the posteriors' samples.
+
+    Returns:
+        A plain dict for `scores.json`: `scores` and `undefined` as `score`'s, `kl_by_dimension`, a list of floats, and facts.
+    """
+    rows, train_rows = np.arange(min(likelihood.SCORED_IMAGES, held_out.num_images)), []
+    if model.decoder_sigma is None:
+        train_rows = choose(train.num_images, likelihood.SIGMA_IMAGES)
+    bar = tqdm.tqdm(
+        total=len(train_rows) + num_samples * len(rows), desc="likelihood", unit="image", leave=False, disable=None
+    )
+
+    def measured(function, split, rows, *arguments):
+        """`function` of the dequantised images of each batch."""
+        noise = np.random.default_rng(seed)
+        for number, (images, labels) in enumerate(batches_of(split, rows)):
+
+            def decode(latent, label=labels if model.num_classes else None):
+                bar.update(len(latent))
+                return model.decode(latent, label)
+
+            y = likelihood.dequantise(images, noise)
+            yield function(y, model.encode, decode, *arguments, seed=[seed, number])
+
+    wanted = [one for one in scores.SCORES.values() if scores.BOUNDS in one.needs]
+    wanted = [one for one in wanted if num_samples > 1 or scores.SAMPLES not in one.needs]
+    sigma, origin, kl = model.decoder_sigma, "trained", []
+    with bar:
+        if sigma is None:
+            errors = np.concatenate(list(measured(likelihood.sample_errors, train, train_rows)))
+            sigma = float(np.sqrt(errors.mean()))
+            origin = f"root mean squared error of posterior samples of {len(errors):,} images of {train.split}"
+        try:
+            parts = list(measured(likelihood.bounds, held_out, rows, sigma, num_samples))
+        except ValueError as error:
+            found, undefined = {}, {one.key: str(error) for one in wanted}
+        else:
+            bounds = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            num_values = held_out.resolution**2 * 3
+            found, undefined = defined(
+                {one.key: lambda one=one: one.function(bounds, num_values).mean() for one in wanted}
+            )
+            kl = bounds["rate_by_dimension"].mean(0).tolist()
+    return {
+        "of": {"split": held_out.split, "images": len(rows), "chosen": "the first"},
+        "pixels": "(x + u - 1/2) / 127.5 - 1 of pixels x of 8 bits, u uniform in [0, 1)",
+        "decoder_sigma": sigma,
+        "decoder_sigma_is": origin,
+        "labels": "given to the decoder" if model.num_classes else None,
+        "num_importance_samples": num_samples,
+        "seed": seed,
+        "scores": found,
+        "kl_by_dimension": kl,
+        "undefined": undefined,
+    }
 
 
 def declared(extractor):

@@ -12,6 +12,7 @@ from tfvae.scoring import checks
 # Of SSIM: Gaussian window of 11 px, and its two constants for pixels from 0 to 255.
 SIGMA, RADIUS = 1.5, 5
 C1, C2 = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
+LEAST_VARIANCE = 0.01  # of a unit, or of a direction, that is in use
 
 
 def squared_error(images, reconstructions):
@@ -51,8 +52,8 @@ def ssim(images, reconstructions):
     return similarity.mean(axis=(1, 2, 3))
 
 
-def active_units(means, least_variance=0.01):
-    """Entries of the latent whose posterior mean varies over images by more than `least_variance`.
+def active_units(means):
+    """Entries of the latent whose posterior mean varies over images by more than `LEAST_VARIANCE`.
 
     Burda et al., arXiv 1509.00519, section 5. At small n the variance is uncertain, and few units lie near the limit.
 
@@ -60,7 +61,20 @@ def active_units(means, least_variance=0.01):
         means: float [N, Z], N 2 or more.
     """
     means = checks.matrix("means", means, 2)
-    return int(np.count_nonzero(means.var(axis=0) > least_variance))
+    return int(np.count_nonzero(means.var(axis=0) > LEAST_VARIANCE))
+
+
+def active_units_rank(means):
+    """Eigenvalues of the covariance of the posterior means above `LEAST_VARIANCE`: independent directions in use.
+
+    Active units that are combinations of fewer values, such as of an encoder's sums over positions, are no more than those.
+
+    Args:
+        means: float [N, Z], N 2 or more; at most N - 1 directions can show.
+    """
+    means = checks.matrix("means", means, 2)
+    covariance = np.atleast_2d(np.cov(means, rowvar=False, bias=True))
+    return int(np.count_nonzero(np.linalg.eigvalsh(covariance) > LEAST_VARIANCE))
 
 
 def _pixels(images, reconstructions):

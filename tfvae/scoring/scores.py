@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from tfvae.scoring import classes, distances, neighbours, reconstruction, vendi
+from tfvae.scoring import classes, distances, likelihood, neighbours, reconstruction, vendi
 
 SPLITS = 10  # of the images, for the Inception or classifier score
 # A mode counts as captured from this part of its fair share of the images on: a classifier's rare mistakes are no captures.
@@ -20,6 +20,7 @@ CAPTURED_SHARE = 0.1
 # What a score measures: the group in which a study's report shows it.
 QUALITY = "fidelity and variety in one number"
 FIDELITY, VARIETY, COPYING, RECONSTRUCTION = "fidelity", "variety", "copying", "reconstruction"
+LIKELIHOOD = "likelihood"
 
 # What a score needs beside the features of the real and of the drawn images.
 LOGITS = "logits"  # of the real and of the drawn images
@@ -28,6 +29,8 @@ KNOWN_CLASSES = "known classes"  # logits of the classes of the dataset itself
 HELD_OUT = "held-out images"  # features of training images and of real images that are not among them
 PAIRS = "pairs"  # images and their reconstructions
 CODES = "codes"  # the means of the posteriors of reconstructed images
+BOUNDS = "bounds"  # on the likelihood of images
+SAMPLES = "several importance samples"  # by one the importance-weighted bound is the ELBO
 PICTURES = "pictures"  # computed when a study takes its pictures, and not by `protocol.score`
 
 
@@ -38,10 +41,11 @@ class Score:
     Attributes:
         key: its name in the project.
         function: `Given` -> float; raises a ValueError of one line where the score is not defined. Of a score that needs `PAIRS`:
-            (images, reconstructions), uint8 [N, R, R, 3] each -> a value per image, float [N]; the score is their mean.
+            (images, reconstructions), uint8 [N, R, R, 3] each -> a value per image, float [N]; the score is their mean. Of one
+            that needs `BOUNDS`: (what `likelihood.bounds` gives, H W C) -> the same.
         title: for people.
         better: "more", "less", or "" where neither is better.
-        measures: QUALITY, FIDELITY, VARIETY, COPYING, RECONSTRUCTION; "": the report's tables leave it out.
+        measures: QUALITY, FIDELITY, VARIETY, COPYING, RECONSTRUCTION, LIKELIHOOD; "": the report's tables leave it out.
         needs: of `LOGITS` and so on; it is computed where all of them are known.
         names: (with TF-GAN's Inception, with any other extractor), its name in files; empty: `key` with both. Names that papers
             gave to scores by Inception are right for that extractor alone.
@@ -182,6 +186,39 @@ SCORES = {
             measures=RECONSTRUCTION,
             needs=(CODES,),
         ),
+        Score(
+            "active_units_rank",
+            lambda given: reconstruction.active_units_rank(given.codes),
+            "active units, rank",
+            measures=RECONSTRUCTION,
+            needs=(CODES,),
+        ),
+        Score("elbo", lambda bounds, _: bounds["elbo"], "ELBO, nats", "more", needs=(BOUNDS,)),
+        Score(
+            "elbo_bits_per_dimension",
+            lambda bounds, num_values: likelihood.bits_per_dimension(bounds["elbo"], num_values),
+            "bits per dimension by the ELBO",
+            "less",
+            LIKELIHOOD,
+            needs=(BOUNDS,),
+        ),
+        Score(
+            "importance_weighted_bound",
+            lambda bounds, _: bounds["importance_weighted"],
+            "importance-weighted bound, nats",
+            "more",
+            needs=(BOUNDS, SAMPLES),
+        ),
+        Score(
+            "importance_weighted_bits_per_dimension",
+            lambda bounds, num_values: likelihood.bits_per_dimension(bounds["importance_weighted"], num_values),
+            "bits per dimension by the importance-weighted bound",
+            "less",
+            LIKELIHOOD,
+            needs=(BOUNDS, SAMPLES),
+        ),
+        Score("rate", lambda bounds, _: bounds["rate"], "rate, nats", measures=LIKELIHOOD, needs=(BOUNDS,)),
+        Score("distortion", lambda bounds, _: bounds["distortion"], "distortion, nats", needs=(BOUNDS,)),
         Score(
             "score",
             lambda given: given.inception_score[0],

@@ -212,8 +212,9 @@ def reconstructed(rows):
     errors, scores = known["errors_of"], known["scores_of"]
     also = ", some of them in the reference" if scores["also_in_the_reference"] else " that are not in the reference"
     return (
-        f"Reconstructions from the posterior's mean. Errors: of {errors['images']:,} images of {errors['split']}; active units "
-        f"and distance: of {scores['images']:,} training images{also}:"
+        "Reconstructions from the posterior's mean and, where it says so, from a sample of the posterior. Errors: of "
+        f"{errors['images']:,} images of {errors['split']}; active units and distance: of {scores['images']:,} training "
+        f"images{also}:"
     )
 
 

@@ -51,9 +51,12 @@ class Row:
             return None if value is None else (value, None)
         return score_of(self.scores, name)
 
-    def reconstruction(self, name):
-        """A score of a VAE's reconstructions, a float, or None."""
-        part = (self.scores or {}).get("reconstruction")
+    def reconstruction(self, name, part="reconstruction"):
+        """A score of a VAE's reconstructions, a float, or None.
+
+        part: of what `tfvae.evaluate` wrote; also `reconstruction_from_samples` and `likelihood`.
+        """
+        part = (self.scores or {}).get(part)
         found = None if part is None else [part["scores"][n] for n in names_of(name) if n in part["scores"]]
         return found[0] if found else None
 

@@ -5,7 +5,7 @@ import re
 
 from tfvae.command import duration
 from tfvae.scoring import extractors
-from tfvae.scoring.scores import COPYING, FIDELITY, QUALITY, RECONSTRUCTION, SCORES, VARIETY, measuring
+from tfvae.scoring.scores import COPYING, FIDELITY, LIKELIHOOD, QUALITY, RECONSTRUCTION, SCORES, VARIETY, measuring
 from tfvae.studies import claims, results, tasks
 
 EMPTY = "–"
@@ -94,15 +94,18 @@ def variety(rows, calibrations):
 
 
 def reconstructions(rows):
-    """Of the VAEs that have some; "" without any."""
-    titles = reconstruction_titles()
-    lines = [
-        [row.label, *(_plain(row.reconstruction(name)) for name in titles)]
-        for row in rows
-        if row.prior == "normal" and row.experiment.objective.encode
-    ]
+    """Of the VAEs that have some, from means of posteriors and from samples, with the data's likelihood; "" without any."""
+    titles, likelihoods = reconstruction_titles(), {one.key: one.title for one in measuring(LIKELIHOOD)}
+    lines = []
+    for row in rows:
+        if row.prior == "normal" and row.experiment.objective.encode:
+            own = [_plain(row.reconstruction(name, "likelihood")) for name in likelihoods]
+            lines.append([row.label, *(_plain(row.reconstruction(name)) for name in titles), *own])
+            sampled = [_plain(row.reconstruction(name, "reconstruction_from_samples")) for name in titles]
+            if set(sampled) != {EMPTY}:
+                lines.append([f"{row.label}, from samples", *sampled, *[EMPTY] * len(own)])
     return (
-        markdown(["model", *titles.values()], lines)
+        markdown(["model", *titles.values(), *likelihoods.values()], lines)
         if any(cell != EMPTY for line in lines for cell in line[1:])
         else ""
     )
