@@ -138,7 +138,10 @@ def parse(arguments):
         sub.add_argument("--version", type=whole, help="version number; default: the newest that is loaded")
         sub.add_argument("--version_label", help="version by its label, such as stable")
         sub.add_argument(
-            "--timeout_seconds", type=above_zero, default=60.0, help="of one request, in seconds; default: %(default)g"
+            "--timeout_seconds",
+            type=above_zero,
+            default=60.0,
+            help="of one whole request, in seconds; default: %(default)g",
         )
         if run is command_wait:
             sub.set_defaults(retries=0)  # it asks again by itself
