@@ -6,7 +6,7 @@ TENSORFLOW = "2.21"
 
 SERVING = [
     f"tensorflow-serving-api=={TENSORFLOW}.*",  # TF Serving's protocol: warm-up requests, gRPC; its number is TensorFlow's
-    "aiohttp>=3.9",  # the local endpoint's REST side
+    "aiohttp>=3.9",  # the local endpoint's REST side, and the client's
     "prometheus_client>=0.20",  # its metrics, in the format that Prometheus reads
 ]
 

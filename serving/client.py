@@ -5,27 +5,23 @@ python serving/client.py sample --model=cifar10_gan --seed=0 --count=16 --label=
     model = client.Model("http://localhost:8501", "cifar10_gan")
     pngs = model.sample(seeds=[0, 1, 2], labels=[3, 3, 3], truncation=1.0)
 
-Needs NumPy and Pillow. Over gRPC (--url=grpc://localhost:8500) also tensorflow-serving-api, and TensorFlow with it, because its
-messages are made of TensorFlow's; over REST neither is touched.
+Needs NumPy, Pillow and, over REST, aiohttp. Over gRPC (--url=grpc://localhost:8500) it needs tensorflow-serving-api in place of
+aiohttp, and TensorFlow with it, because its messages are made of TensorFlow's; over REST neither is touched.
 """
 
-import argparse
-import itertools
-import json
-import math
-import pathlib
 import random
 import sys
 import time
 
+import commands
 import numpy as np
-import pictures
 from pictures import NO_TRUNCATION
-from PIL import Image
-from transport import Away, Busy, EndpointError, NotFound, connect
+from transport import Away, Busy, EndpointError, NotFound, Slow, connect
 
 # Rows per request: a server that batches refuses more than its max_batch_size (batching.txt).
 MOST_ROWS = 32
+# Bytes per request: the stand-in takes 32 MiB, and the proxies of README.md 32 MiB or 32 MB.
+MOST_BYTES = 32_000_000
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.25, 4.0
 
 
@@ -37,7 +33,7 @@ class Model:
         name: the model's name at the endpoint.
         version: a version's number, or None for the newest that is loaded.
         version_label: a version's label, such as "stable", or None.
-        timeout_seconds: of one request.
+        timeout_seconds: of one request, as a whole.
         retries: further tries, with growing pauses, while the endpoint is busy.
 
     Raises:
@@ -47,29 +43,35 @@ class Model:
     def __init__(self, url, name, version=None, version_label=None, timeout_seconds=60.0, retries=5):
         if version is not None and version_label is not None:
             raise EndpointError("a version and a version label were given: expected one of them.")
-        self.name, self.retries = name, retries
-        self._endpoint = connect(url, name, version, version_label, timeout_seconds)
+        for what, text in (("model", name), ("version_label", version_label)):
+            if text is not None or what == "model":
+                _check_name(what, text)
+        if version is not None:
+            version = int(_whole("version", [version], 2**63)[0])
+        self.name, self.retries = name, int(_whole("retries", [retries], 2**31)[0])
+        self.timeout_seconds = _above_zero("timeout_seconds", timeout_seconds)
+        self._endpoint = connect(url, name, version, version_label)
         self._signatures = None
 
     def status(self):
         """[(version, state, error message), …], newest first; state: START, LOADING, AVAILABLE, UNLOADING or END."""
-        return sorted(self._patiently(self._endpoint.status), reverse=True)
+        return sorted(self._patiently(lambda: self._endpoint.status(self.timeout_seconds)), reverse=True)
 
     def wait(self, wait_seconds=120.0):
         """Returns the newest version that is AVAILABLE, as soon as there is one."""
-        end, last = time.monotonic() + wait_seconds, "no answer yet"
-        while True:
+        end, last = time.monotonic() + _above_zero("wait_seconds", wait_seconds), "no answer yet"
+        while (left := end - time.monotonic()) > 0:
             try:
-                versions = self.status()
+                versions = sorted(self._endpoint.status(min(left, self.timeout_seconds)), reverse=True)
                 ready = [version for version, state, _ in versions if state == "AVAILABLE"]
                 if ready:
                     return ready[0]
                 last = "; ".join(f"version {row[0]} is {row[1]} {row[2]}".strip() for row in versions)
             except (Away, Busy, NotFound) as error:  # not yet
-                last = str(error)
-            if time.monotonic() > end:
-                raise EndpointError(f"{self.name} is not available after {wait_seconds:g} s: {last}")
-            time.sleep(0.5)
+                if not isinstance(error, Slow) or left > self.timeout_seconds:
+                    last = str(error)
+            time.sleep(max(0.0, min(0.5, end - time.monotonic())))
+        raise EndpointError(f"{self.name} is not available after {wait_seconds:g} s: {last}")
 
     @property
     def has_labels(self):
@@ -88,65 +90,78 @@ class Model:
         """The pictures of seeds, as PNG files.
 
         Args:
-            seeds: N whole numbers, 0 or more.
+            seeds: N whole numbers from 0 to 2**63 - 1. These, labels, latents and images: an array, a list or a generator.
             labels: N classes; None for a model without labels.
             truncation: more than 0: latents stay within +-truncation.
 
         Returns:
             list of N bytes.
         """
-        limit = np.float32(truncation)
-        if not (limit > 0 and np.isfinite(limit)):
-            raise EndpointError(f"truncation {truncation}: expected a number above 0, such as 0.5, 1 or 2.")
-        inputs = {"seed": np.asarray(seeds, np.int64), "truncation": np.full(len(seeds), limit)}
-        return self._pngs("sample", inputs, labels)
+        limit = _above_zero("truncation", truncation, np.float32)
+        seeds = _whole("seeds", seeds, 2**63).astype(np.int64)
+        return self._pngs("sample", {"seed": seeds, "truncation": np.full(len(seeds), limit)}, labels)
 
     def decode(self, latents, labels=None):
         """The pictures of latents, float32 [N, latent_dim], with N classes or None: uint8 [N, R, R, 3]."""
-        inputs = {"z": np.asarray(latents, np.float32)}
-        images = np.asarray(self._rows("decode", inputs, labels)["image"], np.uint8)
+        expected = "finite numbers that float32 holds"
+        latents = _array("latents", latents, expected)
+        with np.errstate(over="ignore"):
+            latents = latents.astype(np.float32)
+        if not np.isfinite(latents).all():
+            raise EndpointError(f"latents: expected {expected}.")
+        outputs, labels = self._rows("decode", {"z": latents}, labels)
+        images = np.asarray(outputs["image"], np.uint8)
         self._check(images.any(axis=(1, 2, 3)), labels)  # a row that cannot be drawn is black
         return images
 
     def encode(self, images):
         """What the encoder sees in pictures, uint8 [N, R, R, 3]: (mean, log variance), float32 [N, latent_dim] each."""
-        outputs = self._rows("encode", {"image": np.asarray(images, np.uint8)})
+        outputs, _ = self._rows("encode", {"image": _whole("pixels", images, 256).astype(np.uint8)})
         return tuple(np.asarray(outputs[name], np.float32) for name in ("mean", "log_variance"))
 
     def reconstruct(self, images, labels=None):
         """What encoder and decoder make of pictures, uint8 [N, R, R, 3], with N classes or None: list of N PNG files."""
-        return self._pngs("reconstruct", {"image": np.asarray(images, np.uint8)}, labels)
+        return self._pngs("reconstruct", {"image": _whole("pixels", images, 256).astype(np.uint8)}, labels)
 
     def _signature(self, name):
         """({input: shape}, [output, …]), read from the endpoint once."""
         if self._signatures is None:
-            self._signatures = self._patiently(self._endpoint.signatures)
+            self._signatures = self._patiently(lambda: self._endpoint.signatures(self.timeout_seconds))
         if name not in self._signatures:
             needs = ", which needs a model with an encoder, such as a VAE" if name in ("encode", "reconstruct") else ""
             raise EndpointError(f"{self.name} has no {name!r}{needs}. It has {', '.join(sorted(self._signatures))}.")
         return self._signatures[name]
 
     def _rows(self, signature, inputs, labels=None):
-        """A signature's outputs, {name: list of rows}, for any number of rows."""
+        """A signature's outputs, {name: list of rows}, for any number of rows, and the labels as an array or None."""
+        if labels is not None:
+            labels = _whole("labels", labels, 2**31).astype(np.int32)
         wanted, names = self._signature(signature)
         if labels is None and "label" in wanted:
             raise EndpointError(f"{self.name} draws by class: expected a label for each picture.")
         if labels is not None and "label" not in wanted:
             raise EndpointError(f"{self.name} knows no classes: leave the label out.")
         if labels is not None:
-            inputs = inputs | {"label": np.asarray(labels, np.int32)}
+            inputs = inputs | {"label": labels}
+        rows = len(next(iter(inputs.values())))
+        for name, value in inputs.items():
+            expected = (rows, *wanted[name][1:])
+            if value.shape != expected:
+                raise EndpointError(f"{name} has shape {list(value.shape)}: {self.name} takes {list(expected)}.")
         outputs = {name: [] for name in names}
-        for start in range(0, len(next(iter(inputs.values()))), MOST_ROWS):
-            part = {name: value[start : start + MOST_ROWS] for name, value in inputs.items()}
-            answer = self._patiently(lambda part=part: self._endpoint.predict(signature, part))
+        step = max(1, min(MOST_ROWS, (MOST_BYTES - 1000) // self._endpoint.row_bytes(inputs)))
+        for start in range(0, rows, step):
+            part = {name: value[start : start + step] for name, value in inputs.items()}
+            answer = self._patiently(lambda part=part: self._endpoint.predict(signature, part, self.timeout_seconds))
             if not isinstance(answer, dict):  # REST drops the name of an only output
                 answer = {names[0]: answer}
             for name, value in answer.items():
                 outputs[name].extend(value)
-        return outputs
+        return outputs, labels
 
     def _pngs(self, signature, inputs, labels):
-        pngs = self._rows(signature, inputs, labels)["image_bytes"]
+        outputs, labels = self._rows(signature, inputs, labels)
+        pngs = outputs["image_bytes"]
         self._check(pngs, labels)  # a row that cannot be drawn is empty
         return pngs
 
@@ -154,7 +169,7 @@ class Model:
         """A bad row is known by its result: an error of the model's would fail the other rows of its batch."""
         for row, good in enumerate(drawn):
             if not good:
-                given = "" if labels is None else f" with class {int(labels[row])}"
+                given = "" if labels is None else f" with class {labels[row]}"
                 raise EndpointError(
                     f"{self.name} refused picture {row}{given}: expected a class that it knows, counted from 0."
                 )
@@ -174,224 +189,54 @@ class Model:
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 
 
-# The command.
-
-
-def command_sample(model, flags):
-    seeds = range(flags.seed, flags.seed + flags.count)
-    labels = classes_of(model, flags.label)
-    # One class per row; without, a square.
-    columns = flags.count if len(labels) > 1 else math.isqrt(flags.count - 1) + 1
-    rows = list(itertools.product(labels, seeds))
-    pngs = model.sample([seed for _, seed in rows], labels_of_rows(labels, flags.count), flags.truncation)
-    names = [
-        f"seed{seed}{'' if label is None else f'_label{label}'}_truncation{flags.truncation:g}.png"
-        for label, seed in rows
-    ]
-    write_pictures(flags, names, pngs, columns)
-
-
-def command_interpolate(model, flags):
-    labels = classes_of(model, flags.label)
-    if flags.between:
-        means = model.encode(np.stack([pictures.read(path, model.resolution) for path in flags.between]))[0]
-        pairs = [(means[0], means[1])]
-    else:
-        ends = pictures.latents(range(flags.seed, flags.seed + flags.rows + 1), model.latent_dim, flags.truncation)
-        pairs = list(zip(ends[:-1], ends[1:]))
-    ways = np.concatenate([pictures.interpolate(start, end, flags.steps) for start, end in pairs])
-    images = model.decode(np.tile(ways, (len(labels), 1)), labels_of_rows(labels, len(ways)))
-    names = [
-        f"row{row}_step{step}{label}.png"
-        for label in parts_of_names(labels)
-        for row in range(len(pairs))
-        for step in range(flags.steps)
-    ]
-    write_pictures(flags, names, list(images), flags.steps)
-
-
-def command_encode(model, flags):
-    means, log_variances = model.encode(np.stack([pictures.read(path, model.resolution) for path in flags.pictures]))
-    rows = [
-        {"picture": str(path), "mean": mean.tolist(), "log_variance": log_variance.tolist()}
-        for path, mean, log_variance in zip(flags.pictures, means, log_variances)
-    ]
-    text = json.dumps(rows) + "\n"
-    if flags.output is None:
-        print(text, end="")
-    else:
-        pictures.write({flags.output: text.encode()}, flags.overwrite)
-
-
-def command_reconstruct(model, flags):
-    labels = classes_of(model, flags.label)
-    images = np.stack([pictures.read(path, model.resolution) for path in flags.pictures])
-    pngs = model.reconstruct(np.tile(images, (len(labels), 1, 1, 1)), labels_of_rows(labels, len(images)))
-    if flags.output.suffix == ".png":  # each picture above its reconstructions, one class per row
-        whole = pictures.sheet([*images, *pngs], len(images))
-        pictures.write({flags.output: pictures.png_of(whole)}, flags.overwrite)
-    else:
-        names = [
-            f"{place}_{path.stem}{label}_reconstruction.png"
-            for label in parts_of_names(labels)
-            for place, path in enumerate(flags.pictures)
-        ]
-        write_pictures(flags, names, pngs, 1)
-
-
-def command_status(model, flags):
-    for version, state, message in model.status():
-        print(f"version {version}: {state}{f' ({message})' if message else ''}")
-
-
-def command_wait(model, flags):
-    print(f"version {model.wait(flags.wait_seconds)}: AVAILABLE")
-
-
-def classes_of(model, given):
-    """The classes to draw: as given, [0] where none was, [None] for a model without."""
-    if model.has_labels:
-        return given or [0]
-    if given:
-        raise EndpointError(f"{model.name} knows no classes: leave --label out.")
-    return [None]
-
-
-def labels_of_rows(labels, each):
-    """A label for each of `each` pictures of one class, then of the next; None for a model without."""
-    return None if labels == [None] else [label for label in labels for _ in range(each)]
-
-
-def parts_of_names(labels):
-    """What tells the files of one class from those of another: nothing where there is one class."""
-    return [f"_label{label}" for label in labels] if len(labels) > 1 else [""]
-
-
-def write_pictures(flags, names, drawn, columns):
-    """One sheet where --output ends in .png, else one file per picture in that folder."""
-    if flags.output.suffix == ".png":
-        files = {flags.output: pictures.png_of(pictures.sheet(drawn, columns))}
-    else:
-        pngs = [part if isinstance(part, bytes) else pictures.png_of(Image.fromarray(part)) for part in drawn]
-        files = {flags.output / name: png for name, png in zip(names, pngs)}
-    pictures.write(files, flags.overwrite)
-
-
-def parse(arguments):
-    """The command line as flags; ends the process on --help and on flags that do not fit."""
-    parser = argparse.ArgumentParser(description="Draws from a served model.", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    def command(run, help_text):
-        name = run.__name__.removeprefix("command_")
-        sub = commands.add_parser(name, help=help_text, description=f"{help_text.capitalize()}.", allow_abbrev=False)
-        sub.set_defaults(run=run)
-        sub.add_argument(
-            "--url", default="http://localhost:8501", help="http://HOST:PORT or grpc://HOST:PORT; default: %(default)s"
-        )
-        sub.add_argument("--model", required=True, help="name at the endpoint")
-        sub.add_argument("--version", type=whole, help="version number; default: the newest that is loaded")
-        sub.add_argument("--version_label", help="version by its label, such as stable")
-        sub.add_argument(
-            "--timeout_seconds", type=above_zero, default=60.0, help="of one request, in seconds; default: %(default)g"
-        )
-        sub.add_argument(
-            "--retries", type=whole, default=5, help="further tries while the endpoint is busy; default: %(default)s"
-        )
-        return sub
-
-    def output(sub, help_text, required=True):
-        sub.add_argument("--output", type=pathlib.Path, required=required, help=help_text)
-        sub.add_argument("--overwrite", action="store_true", help="replace files that are there")
-
-    where = "sheet.png for one sheet, else a folder for one file per picture"
-    cut = "latents stay within +- this, above 0; 0.5 is typical, 8 cuts nothing; default: %(default)g"
-
-    sub = command(command_sample, "draw the pictures of seeds")
-    sub.add_argument(
-        "--seed", type=whole, default=0, help="of the first picture; the others follow; default: %(default)s"
-    )
-    sub.add_argument("--count", type=one_or_more, default=16, help="pictures (of each class); default: %(default)s")
-    sub.add_argument("--label", type=classes, help="class, or several such as 0,1,2: one per row; default: 0")
-    sub.add_argument("--truncation", type=above_zero, default=NO_TRUNCATION, help=cut)
-    output(sub, where)
-
-    sub = command(command_interpolate, "draw the way from one latent to the next")
-    sub.add_argument(
-        "--seed",
-        type=whole,
-        default=0,
-        help="of the first row's first latent, drawn here and not as by sample; default: %(default)s",
-    )
-    sub.add_argument(
-        "--rows",
-        type=one_or_more,
-        default=4,
-        help="(of each class) each begins where the one above ends; default: %(default)s",
-    )
-    sub.add_argument(
-        "--steps", type=two_or_more, default=8, help="pictures per row, both ends included; default: %(default)s"
-    )
-    sub.add_argument(
-        "--between",
-        nargs=2,
-        type=pathlib.Path,
-        metavar="PICTURE",
-        help="one row between two picture files (encoder needed)",
-    )
-    sub.add_argument("--label", type=classes, help="class, or several such as 0,1,2: all rows for each; default: 0")
-    sub.add_argument("--truncation", type=above_zero, default=NO_TRUNCATION, help=cut)
-    output(sub, where)
-
-    sub = command(command_encode, "show the latents that a VAE's encoder gives to pictures")
-    sub.add_argument("pictures", nargs="+", type=pathlib.Path, help="picture files; cropped and resized where needed")
-    output(sub, "JSON file; default: standard output", required=False)
-
-    sub = command(command_reconstruct, "draw what a VAE keeps of pictures")
-    sub.add_argument("pictures", nargs="+", type=pathlib.Path, help="picture files; cropped and resized where needed")
-    sub.add_argument(
-        "--label", type=classes, help="class to decode with, or several such as 0,1,2: one per row; default: 0"
-    )
-    output(sub, where)
-
-    command(command_status, "show the versions and their states")
-    sub = command(command_wait, "wait until a version is AVAILABLE")
-    sub.add_argument("--wait_seconds", type=above_zero, default=120.0, help="at most, in seconds; default: %(default)g")
-    return parser.parse_args(arguments)
-
-
-def whole(text, least=0):
-    if not text.isdecimal() or not least <= int(text) < 2**63:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, {least} or more")
-    return int(text)
-
-
-def one_or_more(text):
-    return whole(text, 1)
-
-
-def two_or_more(text):
-    return whole(text, 2)
-
-
-def classes(text):
-    """Classes as int32 holds them: whether the model knows them, it says itself."""
-    return [min(whole(part), 2**31 - 1) for part in text.split(",")]
-
-
-def above_zero(text):
+def _array(what, values, expected):
+    """An array, a list or a generator of numbers as an array [N, …] with N > 0."""
     try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (number > 0 and math.isfinite(number)):
-        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
+        array = np.asarray(values if hasattr(values, "__array__") else list(values))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EndpointError(f"{what}: expected a list of {expected} ({' '.join(str(error).split())[:100]}).") from error
+    if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "iuf":
+        got = "none" if array.size == 0 else f"values of type {array.dtype}"
+        raise EndpointError(f"{what}: expected a list of {expected}, got {got}.")
+    return array
+
+
+def _whole(what, values, beyond):
+    """An array [N, …] of whole numbers from 0 to under `beyond`, which may be given as floats that are whole."""
+    expected = f"whole numbers from 0 to {beyond - 1}"
+    array = _array(what, values, expected)
+    good = (array >= 0) & (array < beyond)
+    if array.dtype.kind == "f":
+        good &= array == np.floor(array)
+    if not good.all():
+        raise EndpointError(f"{what}: {array[~good][0]} was given: expected {expected}.")
+    return array
+
+
+def _check_name(what, text):
+    try:
+        good = bool(text.encode())
+    except (AttributeError, UnicodeEncodeError):
+        good = False
+    if not good:
+        raise EndpointError(f"{what} {text!r}: expected the name that it has at the endpoint.")
+
+
+def _above_zero(what, value, kind=float):
+    try:
+        with np.errstate(over="ignore"):
+            number = kind(value)
+        good = number > 0 and np.isfinite(number)
+    except (TypeError, ValueError, OverflowError):
+        good = False
+    if not good:
+        raise EndpointError(f"{what} {value}: expected a number above 0, such as 0.5, 1 or 2.")
     return number
 
 
 def main(arguments=None):
     """Runs the command line; returns the exit code."""
-    flags = parse(arguments)
+    flags = commands.parse(arguments)
     try:
         model = Model(flags.url, flags.model, flags.version, flags.version_label, flags.timeout_seconds, flags.retries)
         flags.run(model, flags)

@@ -7,12 +7,13 @@ import sys
 import tempfile
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 from transport import EndpointError
 
 # A normal number lies beyond +-8 once in 10**15 draws: nothing is cut.
 NO_TRUNCATION = 8.0
 SHEET_GAP = 2
+WHITE = (255, 255, 255)
 
 
 def latents(seeds, latent_dim, truncation=NO_TRUNCATION):
@@ -39,14 +40,24 @@ def interpolate(start, end, steps):
     return ((np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)).astype(np.float32)
 
 
-def read(path, resolution):
-    """A picture file as the model takes it, cropped to its middle and resized where it must be: uint8 [R, R, 3]."""
+def read(path, resolution, background=WHITE):
+    """A picture file as the model takes it, on its background, cropped to its middle and resized: uint8 [R, R, 3].
+
+    The same as `tfvae.data.folder.read_image`, which this file must do without.
+    """
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's ways to say so
-        raise EndpointError(f"{path} cannot be read as a picture ({error}): expected PNG, JPEG or the like.") from error
-    width, height = picture.size
+            pixels = pixels_of(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise a dozen kinds of them for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise EndpointError(
+            f"{path} cannot be read as a picture ({reason}): expected PNG, JPEG or the like."
+        ) from error
+    if pixels.shape[-1] == 4:
+        pixels = on_background(pixels, background)
+    height, width = pixels.shape[:2]
     if (width, height) != (resolution, resolution):
         print(
             f"{path}: {width} x {height} px, cropped to its middle and resized to {resolution} x {resolution}.",
@@ -54,9 +65,43 @@ def read(path, resolution):
         )
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
-        picture = picture.resize((resolution, resolution), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+        square = Image.fromarray(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
+        pixels = np.asarray(square.resize((resolution, resolution), Image.Resampling.BICUBIC))
+    return pixels
+
+
+def pixels_of(file):
+    """The pixels of an opened picture file, upright: uint8 [H, W, 3], or 4 with alpha. Raises: those of Pillow, ValueError."""
+    # A PNG or PGM file of 16 bits was of mode I once, and in some files of theirs still is.
+    deep = file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM"))
+    if file.mode in ("F", "I") and not deep:
+        raise ValueError("its pixels have 32 bits, and nothing says which value is white: expected 8 or 16 bits")
+    picture = ImageOps.exif_transpose(file)
+    transparent = picture.info.get("transparency")
+    if deep:
+        values = np.asarray(picture)
+        grey = (values >> 8).astype(np.uint8)
+        alpha = np.where(values == transparent, 0, 255).astype(np.uint8)  # 255 everywhere where nothing is transparent
+        return np.stack([grey, grey, grey, alpha], axis=-1)
+    has_alpha = transparent is not None or picture.mode in ("LA", "PA", "RGBA", "RGBa")
+    return np.asarray(picture.convert("RGBA" if has_alpha else "RGB"))
+
+
+def on_background(pixels, background):
+    """uint8 [H, W, 4] composited on (red, green, blue): uint8 [H, W, 3]."""
+    rgb, alpha = pixels[..., :3], pixels[..., 3:].astype(np.uint16)
+    return ((rgb * alpha + np.array(background, np.uint16) * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def colour(text):
+    """(red, green, blue), each 0 to 255, of a colour by name or as #rrggbb. Raises: ValueError."""
+    try:
+        rgb = ImageColor.getrgb(text)
+    except ValueError:
+        rgb = ()
+    if len(rgb) != 3 or max(rgb) > 255:
+        raise ValueError(f"{text}: expected the name of a colour, or #rrggbb, such as white or #00ff00.")
+    return rgb
 
 
 def sheet(drawn, columns):

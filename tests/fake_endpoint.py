@@ -66,13 +66,14 @@ class FakeEndpoint:
     """Serves `models` over REST on a free port of 127.0.0.1.
 
     Attributes:
-        requests: [(path, body or None), …] of all that came in. failures: (HTTP code, message) of the next predictions.
+        requests: [(path, body or None), …] of all that came in. sizes: bytes of the predictions' bodies.
+        failures: (HTTP code, message) of the next predictions.
         versions: {version: state}, the same for every model. hold: predictions wait for it.
     """
 
     def __init__(self, models, cors=True, port=0):
         self.models, self.cors = models, cors
-        self.requests, self.failures, self.versions = [], [], {3: "AVAILABLE"}
+        self.requests, self.sizes, self.failures, self.versions = [], [], [], {3: "AVAILABLE"}
         self.hold = threading.Event()
         self.hold.set()
         handler = type("Handler", (Handler,), {"endpoint": self})
@@ -134,6 +135,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.endpoint.requests.append((self.path, body))
+        self.endpoint.sizes.append(int(self.headers["Content-Length"]))
         name = PATH.fullmatch(self.path).group(1)
         self.endpoint.hold.wait()
         if self.endpoint.failures:
