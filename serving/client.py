@@ -15,6 +15,7 @@ import time
 
 import commands
 import numpy as np
+import pictures
 from pictures import NO_TRUNCATION
 from transport import Away, Busy, EndpointError, NotFound, Slow, connect
 
@@ -238,6 +239,9 @@ def main(arguments=None):
     """Runs the command line; returns the exit code."""
     flags = commands.parse(arguments)
     try:
+        if output := getattr(flags, "output", None):
+            is_file = flags.command == "encode" or output.suffix == ".png"
+            pictures.check_output(output, is_file, flags.overwrite)
         model = Model(flags.url, flags.model, flags.version, flags.version_label, flags.timeout_seconds, flags.retries)
         flags.run(model, flags)
     except EndpointError as error:

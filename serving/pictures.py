@@ -123,6 +123,18 @@ def png_of(picture):
     return stream.getvalue()
 
 
+def check_output(path, is_file, overwrite):
+    """Refuses a file, or a folder of files, that cannot be written or is not to be replaced: before anything is drawn."""
+    if is_file and path.is_dir():
+        raise EndpointError(f"{path} is a folder: expected the name of a file.")
+    if is_file and path.exists() and not overwrite:
+        raise EndpointError(f"{path} exists: give another --output, or --overwrite to replace it.")
+    folder = path.absolute().parent if is_file else path.absolute()
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise EndpointError(f"{path}: nothing can be written in {there}: expected a place that can be written to.")
+
+
 def write(files, overwrite):
     """Writes {path: bytes}, each file whole or not at all; none where one is there and not to be replaced."""
     there = [path for path in files if path.exists()]

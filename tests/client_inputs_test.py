@@ -1,5 +1,6 @@
 """What callers give to the client: what no model can take is one line and not sent; pictures are read as in training."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -277,3 +278,28 @@ def test_interpolate_without_between_keeps_its_defaults(endpoint, tmp_path):
     latents = np.array(endpoint.predictions()[0]["inputs"]["z"])
     assert len(latents) == 4 * 8
     np.testing.assert_allclose(latents[0], np.random.default_rng(0).standard_normal(16), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("there.png", "there.png exists: give another --output"),
+        ("folder.png", "folder.png is a folder: expected the name of a file"),
+        ("there.png/sheets", "there.png: expected a place that can be written to"),
+        ("/proc/nowhere/sheet.png", "/proc: expected a place that can be written to"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["sample"], ["interpolate"], ["reconstruct", "there.png"], ["encode", "there.png"]]
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_asked(
+    command, output, said, endpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32)).save("there.png")
+    (tmp_path / "folder.png").mkdir()
+    if output.startswith("/proc") and os.geteuid() == 0:
+        monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "/proc")
+    before = len(endpoint.requests)
+    assert run(endpoint, *command, "--model=vae", f"--output={output}") == 1
+    assert said in capsys.readouterr().err and len(endpoint.requests) == before
