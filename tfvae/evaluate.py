@@ -80,12 +80,12 @@ command.start(__name__, check_flags)
 import numpy as np
 import tensorflow as tf
 
-from tfvae.data import content, pipeline
+from tfvae.data import content, datasets, pipeline
 from tfvae.data.split import choose, without
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
 from tfvae.publishing import published
-from tfvae.scoring import classes, protocol, scores, sources
+from tfvae.scoring import classes, modes, protocol, scores, sources
 from tfvae.training import run
 from tfvae.training import strategy as strategies
 
@@ -195,6 +195,8 @@ def evaluate(paths):
         "undefined": undefined,
         "real": protocol.defined(of_real)[0],
     }
+    if reference.mode_frequencies is not None and drawn.kinds is not None:
+        result["modes"] = known_modes(reference, drawn, extractor)
     if model and model.encode:
         result["reconstruction"] = reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
     return result, model
@@ -247,7 +249,8 @@ def make_reference(split, held_out, load, extractor, cache_dir):
         outputs = train if limit else train.rows(rows)
     else:
         outputs = protocol.outputs_of_split(split, extractor, cache_dir, NUM_IMAGES.value)
-    return protocol.Reference(outputs, split.num_classes, train, unseen, known and known.num_images), rows
+    frequencies = datasets.record(split.dataset).mode_frequencies
+    return protocol.Reference(outputs, split.num_classes, train, unseen, known and known.num_images, frequencies), rows
 
 
 def make_prior(model, load):
@@ -280,6 +283,19 @@ def reconstruction_scores(model, reference, reference_split, rows, held_out, loa
         "latent": "the posterior's mean",
         "scores": found,
         "undefined": undefined,
+    }
+
+
+def known_modes(reference, drawn, extractor):
+    """The scores of modes of as many held-out images, and the kinds in each channel. drawn: `Outputs` of the last seed."""
+    found, number = protocol.modes_of_held_out(reference, extractor, len(drawn))
+    marginals = {"nominal": modes.nominal_marginals(reference.mode_frequencies), "drawn": modes.marginals(drawn.kinds)}
+    if number:
+        marginals["held_out"] = modes.marginals(reference.held_out.kinds)
+    return {
+        "held_out_images": number,
+        "held_out": found,
+        "marginals": {name: dict(zip(modes.CHANNELS, part.tolist())) for name, part in marginals.items()},
     }
 
 
@@ -321,11 +337,14 @@ def table(result):
         f"{extractor['name']} ({extractor['checksum'][:12]}); "
         + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
     ]
+    known = result.get("modes", {})
+    held_out, number = known.get("held_out", {}), known.get("held_out_images")
     for name, value in result["scores"].items():
         better = scores.find(name).better
         better = f"{better} is better" if better else ""
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
+        beside = f"; {number:,} held-out images {held_out[name]:.5g}" if name in held_out else ""
+        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}{beside}")
     lines += [f"  {name:<40} not defined: {reason}" for name, reason in result["undefined"].items()]
     if "reconstruction" in result:
         part = result["reconstruction"]
