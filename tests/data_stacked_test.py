@@ -173,7 +173,7 @@ def test_an_unknown_configuration_is_one_line():
 # What a classifier learns of them.
 
 
-def test_a_classifier_learns_every_single_channel_once_and_equally_many_of_each_kind(home):
+def test_a_classifier_learns_single_channels_once_and_equally_many_of_each_kind(home):
     for name in ("stacked_mnist", "stacked_mnist/zipf"):
         loaded = pipeline.load(name, data_dir=home)
         known = {
@@ -184,5 +184,5 @@ def test_a_classifier_learns_every_single_channel_once_and_equally_many_of_each_
         learned = datasets.record(name).classes(loaded, 20)
         assert learned.class_names == tuple("0123456789") and learned.images.shape[1:] == (32, 32, 1)
         assert {image.tobytes(): label for image, label in zip(learned.images, learned.labels)}.items() <= known.items()
-        fewest = min(np.bincount(list(known.values()), minlength=10))
+        fewest = min(9, *np.bincount(list(known.values()), minlength=10))  # 90 images
         assert np.bincount(learned.labels).tolist() == [fewest] * 10 and fewest > 0

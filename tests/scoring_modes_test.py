@@ -116,6 +116,16 @@ def test_scores_of_modes_come_first_where_modes_are_known(frequencies, slope):
     assert not {"modes_captured", "class_entropy", "classifier_score", "mode_slope"} & set(undefined)
 
 
+def test_a_classifier_of_other_data_tells_no_modes():
+    def frequencies(dataset, of):
+        return protocol.mode_frequencies(dataset, extractors.Extractor(CLASSIFIER, "one", "sum", None, dataset=of))
+
+    np.testing.assert_array_equal(frequencies("stacked_mnist/zipf", "stacked_mnist"), ZIPF)
+    np.testing.assert_array_equal(frequencies("stacked_shapes", "stacked_shapes/zipf"), UNIFORM)
+    for dataset, of in (("stacked_mnist", "stacked_shapes"), ("stacked_mnist", None), ("cifar10", "cifar10")):
+        assert frequencies(dataset, of) is None
+
+
 def test_kinds_are_kept_with_the_features(make_split, tmp_path):
     def run(images):
         return {"features": np.ones([len(images), 2], np.float32), "kinds": np.tile(FIVE[:1], (len(images), 1))}

@@ -80,7 +80,7 @@ command.start(__name__, check_flags)
 import numpy as np
 import tensorflow as tf
 
-from tfvae.data import content, datasets, pipeline
+from tfvae.data import content, pipeline
 from tfvae.data.split import choose, without
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
@@ -249,7 +249,7 @@ def make_reference(split, held_out, load, extractor, cache_dir):
         outputs = train if limit else train.rows(rows)
     else:
         outputs = protocol.outputs_of_split(split, extractor, cache_dir, NUM_IMAGES.value)
-    frequencies = datasets.record(split.dataset).mode_frequencies
+    frequencies = protocol.mode_frequencies(split.dataset, extractor)
     return protocol.Reference(outputs, split.num_classes, train, unseen, known and known.num_images, frequencies), rows
 
 

@@ -164,15 +164,15 @@ DATASETS = {
                 builder=builder,
                 resolution=stacked.RESOLUTION,
                 protocol=Protocol("train", "test", 26_000),
-                recipe=Recipe(base_channels=8, epochs=epochs),
+                recipe=Recipe(base_channels=8, epochs=4),
                 classes=builder.single_channels,
                 source=source,
                 config=stacked.UNIFORM,
                 frequencies=stacked.frequencies,
             )
-            for name, title, words, builder, source, epochs in (
-                ("stacked_shapes", "stacked shapes", "a white shape", stacked.StackedShapes, None, 2),
-                ("stacked_mnist", "stacked MNIST", "a digit of MNIST", stacked.StackedMnist, "mnist", 4),
+            for name, title, words, builder, source in (
+                ("stacked_shapes", "stacked shapes", "a white shape", stacked.StackedShapes, None),
+                ("stacked_mnist", "stacked MNIST", "a digit of MNIST", stacked.StackedMnist, "mnist"),
             )
         ),
     )

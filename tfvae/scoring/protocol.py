@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from tfvae.command import remove_left_overs, write_whole
-from tfvae.data import content
+from tfvae.data import content, datasets
 from tfvae.data.split import batches_of, choose
 from tfvae.scoring import scores
 
@@ -209,6 +209,14 @@ def score(reference, fake, extractor, seed=0, codes=None):
     )
     possible = [one for one in scores.SCORES.values() if given.known.issuperset(one.needs)]
     return defined({one.name_of(extractor.kind, given): functools.partial(one.function, given) for one in possible})
+
+
+def mode_frequencies(dataset, extractor):
+    """How frequent each mode of a dataset is, float64 [1000], where they are known and the extractor tells them; else None."""
+    record = datasets.record(dataset)
+    # One classifier for all configurations: it tells kinds, however frequent.
+    tells_them = extractor.dataset is not None and datasets.record(extractor.dataset).builder is record.builder
+    return record.mode_frequencies if tells_them else None
 
 
 def modes_of_held_out(reference, extractor, num_images):

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from tfvae.command import duration, write_whole
 from tfvae.config import kind_of, shown
-from tfvae.data import content, datasets, images
+from tfvae.data import content, images
 from tfvae.drawing import prior, sheets
 from tfvae.drawing.model import of_objective
 from tfvae.objectives import losses
@@ -198,7 +198,7 @@ class Scores(keras.callbacks.Callback):
         self.clock = Clock(self.config.eval_every_images, self.model.images_seen)
         self.scored, self.told = None, set()  # images seen at the newest scores; warnings that were printed
         outputs = protocol.outputs_of_split(self.split, self.extractor, content.cache_dir(), self.config.eval_images)
-        frequencies = datasets.record(self.split.dataset).mode_frequencies
+        frequencies = protocol.mode_frequencies(self.split.dataset, self.extractor)
         self.reference = protocol.Reference(outputs, self.split.num_classes, mode_frequencies=frequencies)
         flags = dataclasses.asdict(self.config)
         drawn = of_objective(self.model, self.directory.path, flags, {}, replica_batch=self.model.global_batch_size)
