@@ -341,10 +341,10 @@ def table(result):
     held_out, number = known.get("held_out", {}), known.get("held_out_images")
     for name, value in result["scores"].items():
         better = scores.find(name).better
-        better = f"{better} is better" if better else ""
+        notes = [f"{better} is better"] if better else []
+        notes += [f"{number:,} held-out images {held_out[name]:.5g}"] if name in held_out else []
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-        beside = f"; {number:,} held-out images {held_out[name]:.5g}" if name in held_out else ""
-        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}{beside}")
+        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {'; '.join(notes)}")
     lines += [f"  {name:<40} not defined: {reason}" for name, reason in result["undefined"].items()]
     if "reconstruction" in result:
         part = result["reconstruction"]
