@@ -89,10 +89,8 @@ def make_extractor(network):
     outputs = keras.Model(network.input, [network.output, network.get_layer("features").output])
     side = network.input_shape[1]
     image = keras.Input([side, side, 3], dtype="uint8", name="image")
-    channels = keras.ops.reshape(keras.ops.transpose(image, [0, 3, 1, 2]), [-1, side, side, 1])
-    logits, features = outputs(channels)
-    logits = keras.ops.reshape(logits, [-1, 3, logits.shape[-1]])
-    return keras.Model(image, {"logits": logits, "features": keras.ops.reshape(features, [-1, 3 * features.shape[-1]])})
+    logits, features = zip(*(outputs(image[..., channel : channel + 1]) for channel in range(3)))
+    return keras.Model(image, {"logits": keras.ops.stack(logits, 1), "features": keras.ops.concatenate(features, -1)})
 
 
 def accuracies(network, held_out):
