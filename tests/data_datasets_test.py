@@ -19,6 +19,12 @@ from tfvae.studies import plan
 from tfvae.training import run
 
 EVERY_RECORD = pytest.mark.parametrize("name", datasets.DATASETS)
+CONFIGURED = [
+    f"{name}/{config.name}"
+    for name, one in datasets.DATASETS.items()
+    if one.builder
+    for config in one.builder.BUILDER_CONFIGS
+]
 
 
 class Tiles(tfds.core.GeneratorBasedBuilder):
@@ -119,6 +125,29 @@ def test_a_records_splits_do_not_overlap(name):
 @EVERY_RECORD
 def test_messages_and_help_name_every_record(name):
     assert name in datasets.choices() and f"{name} ({datasets.DATASETS[name].help})" in datasets.flag_help()
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_each_configuration_of_a_builder_is_a_dataset(name):
+    base, _, config = name.partition("/")
+    one, first = datasets.record(name), datasets.DATASETS[base]
+    assert (one.name, one.config, one.builder) == (name, config, first.builder) and config in one.title
+    assert one.slug == f"{base}_{config}"
+    assert first.config == one.builder.BUILDER_CONFIGS[0].name  # the default
+
+
+@pytest.mark.parametrize("name", [*datasets.DATASETS, *CONFIGURED])
+def test_known_modes_have_frequencies_and_no_labels(name, tmp_path):
+    one = datasets.record(name)
+    if one.mode_frequencies is None:
+        assert one.frequencies is None
+        return
+    assert one.mode_frequencies.shape == (1000,) and one.mode_frequencies.min() > 0
+    assert one.mode_frequencies.sum() == pytest.approx(1)
+    features = one.builder(data_dir=tmp_path, config=one.config).info.features
+    assert "label" not in features and features["kinds"].shape == (3,)
+    assert pipeline.describe(name, data_dir=tmp_path).num_classes == 0
+    assert one.source is None or datasets.record(one.source).builder is None  # TFDS' own
 
 
 def test_records_are_read_without_tensorflow():

@@ -131,9 +131,13 @@ def test_titles_are_those_of_the_reports_tables(monkeypatch):
     }
     assert by_classifier["frechet"] == "Fréchet classifier distance" and list(by_classifier) == list(by_inception)
     assert list(tables.variety_titles()) == [
+        "unrecognised",
         "precision",
         "density",
         "symmetric_precision",
+        "modes_found",
+        "mode_divergence",
+        "mode_slope",
         "recall",
         "coverage",
         "symmetric_recall",

@@ -56,7 +56,10 @@ class Config:
 
     model_dir: str = _flag("", "Folder of the run: config.json, checkpoints, logs, samples, metrics.jsonl.", free=True)
 
-    dataset: str = _flag("shapes", "cifar10, lfw, shapes, folder:PATH, or the name of another TFDS image dataset.")
+    dataset: str = _flag(
+        "shapes",
+        "cifar10, lfw, shapes, stacked_shapes, stacked_mnist, folder:PATH, or the name of another TFDS image dataset.",
+    )
     data_dir: str | None = _flag(
         None,
         "Folder of prepared TFDS data, or the one that holds lfw-deepfunneled.tgz. Default: TFDS's own.",

@@ -91,7 +91,7 @@ from tfvae.data.split import choose, without
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
 from tfvae.publishing import published
-from tfvae.scoring import classes, protocol, scores, sources
+from tfvae.scoring import classes, modes, protocol, scores, sources
 from tfvae.training import run
 from tfvae.training import strategy as strategies
 
@@ -206,6 +206,8 @@ def evaluate(paths):
         "undefined": undefined,
         "real": protocol.defined(of_real)[0],
     }
+    if reference.mode_frequencies is not None and drawn.kinds is not None:
+        result["modes"] = known_modes(reference, drawn, extractor)
     if model and model.encode:
         result |= reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
         result["likelihood"] = likelihood_scores(model, load("train"), held_out)
@@ -259,7 +261,8 @@ def make_reference(split, held_out, load, extractor, cache_dir):
         outputs = train if limit else train.rows(rows)
     else:
         outputs = protocol.outputs_of_split(split, extractor, cache_dir, NUM_IMAGES.value)
-    return protocol.Reference(outputs, split.num_classes, train, unseen, known and known.num_images), rows
+    frequencies = protocol.mode_frequencies(split.dataset, extractor)
+    return protocol.Reference(outputs, split.num_classes, train, unseen, known and known.num_images, frequencies), rows
 
 
 def make_prior(model, load):
@@ -311,6 +314,19 @@ def likelihood_scores(model, train, held_out):
     return protocol.likelihood_scores(model, train, held_out or train, NUM_IMPORTANCE_SAMPLES.value)
 
 
+def known_modes(reference, drawn, extractor):
+    """The scores of modes of as many held-out images, and the kinds in each channel. drawn: `Outputs` of the last seed."""
+    found, number = protocol.modes_of_held_out(reference, extractor, len(drawn))
+    marginals = {"nominal": modes.nominal_marginals(reference.mode_frequencies), "drawn": modes.marginals(drawn.kinds)}
+    if number:
+        marginals["held_out"] = modes.marginals(reference.held_out.kinds)
+    return {
+        "held_out_images": number,
+        "held_out": found,
+        "marginals": {name: dict(zip(modes.CHANNELS, part.tolist())) for name, part in marginals.items()},
+    }
+
+
 # What is written and printed.
 
 
@@ -356,11 +372,14 @@ def table(result):
         f"{extractor['name']} ({extractor['checksum'][:12]}); "
         + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
     ]
+    known = result.get("modes", {})
+    held_out, number = known.get("held_out", {}), known.get("held_out_images")
     for name, value in result["scores"].items():
         better = scores.find(name).better
-        better = f"{better} is better" if better else ""
+        notes = [f"{better} is better"] if better else []
+        notes += [f"{number:,} held-out images {held_out[name]:.5g}"] if name in held_out else []
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
+        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {'; '.join(notes)}")
     lines += [f"  {name:<40} not defined: {reason}" for name, reason in result["undefined"].items()]
     for part in (result[name] for name in RECONSTRUCTIONS if name in result):
         lines.append(

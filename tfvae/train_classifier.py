@@ -52,11 +52,10 @@ def check_flags():
 command.start(__name__, check_flags)
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfvae.data import pipeline
-from tfvae.scoring import classifier
+from tfvae.scoring import channels, classifier
 from tfvae.training import strategy as strategies
 
 
@@ -68,6 +67,10 @@ def main(argv):
         source = dict(data_dir=data_dir, resolution=RESOLUTION.value, background=BACKGROUND.value)
         data = pipeline.load(DATASET.value, **source, streaming=False).fingerprint
         train, held_out = classifier.labelled_splits(DATASET.value, MIN_IMAGES.value, **source)
+    # One object in each channel: a classifier of single channels.
+    single = train.images.shape[-1] == 1
+    learned = channels if single else classifier
+    class_names = train.class_names + (channels.NONE,) * single
     recipe = datasets.record(DATASET.value).recipe
     epochs, base_channels = EPOCHS.value or recipe.epochs, BASE_CHANNELS.value or recipe.base_channels
     steps = max(1, train.num_images // BATCH_SIZE.value)
@@ -75,7 +78,8 @@ def main(argv):
         "dataset": DATASET.value,
         "resolution": train.resolution,
         "background": BACKGROUND.value,
-        "class_names": train.class_names,
+        "class_names": class_names,
+        "single_channels": single,
         "train_images": train.num_images,
         "train_fingerprint": train.fingerprint,
         "data_fingerprint": data,  # of the whole training split: it does not depend on which of its images are learned
@@ -94,7 +98,9 @@ def main(argv):
         flush=True,
     )
     with strategy.scope():
-        network = classifier.make_network(train.resolution, train.num_classes, base_channels, WEIGHT_DECAY.value)
+        network = classifier.make_network(
+            train.resolution, len(class_names), base_channels, WEIGHT_DECAY.value, train.images.shape[-1]
+        )
         network.compile(
             keras.optimizers.SGD(classifier.OneCycle(LEARNING_RATE.value, epochs * steps), momentum=0.9, nesterov=True),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -106,22 +112,23 @@ def main(argv):
     place = pathlib.Path(os.path.realpath(output))
     backup = place.with_name(f".{place.name}.training-{digest}")
     network.fit(
-        train.batches(BATCH_SIZE.value, SEED.value).map(classifier.augment, tf.data.AUTOTUNE),
+        train.batches(BATCH_SIZE.value, SEED.value).map(learned.augment, tf.data.AUTOTUNE),
         epochs=epochs,
         steps_per_epoch=steps,
         shuffle=False,
         verbose=1 if os.isatty(1) else 2,
         callbacks=[keras.callbacks.BackupAndRestore(str(backup))],
     )
-    extractor = classifier.make_extractor(network)
-    logits = extractor.predict(held_out.images, batch_size=BATCH_SIZE.value, verbose=0)["logits"]
-    accuracy = float(np.mean(logits.argmax(axis=1) == held_out.labels))
-    facts = settings | {"accuracy": accuracy, "held_out_images": held_out.num_images}
+    accuracies = learned.accuracies(network, held_out)
+    facts = settings | accuracies | {"held_out_images": held_out.num_images}
     with command.user_errors():
-        classifier.save(extractor, facts, output)
+        classifier.save(learned.make_extractor(network), facts, output)
     for old in place.parent.glob(f".{glob.escape(place.name)}.training-*"):
         shutil.rmtree(old)
-    print(f"Done: {accuracy:.2%} of {held_out.num_images:,} held-out images right. Use it: --classifier_dir={output}")
+    accuracy = accuracies.pop("accuracy")
+    others = "".join(f", {name} {value:.2%}" for name, value in accuracies.items())
+    print(f"Done: {accuracy:.2%} of {held_out.num_images:,} held-out images right{others}.")
+    print(f"Use it: --classifier_dir={output}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable
 
-from tfvae.data import lfw, shapes
+from tfvae.data import lfw, shapes, stacked
 
 FOLDER = "folder:"
 
@@ -69,6 +69,10 @@ class Dataset:
         recipe: of its classifier.
         classes: function of a `Split` in memory and of the fewest images per class -> the `Split` with the labels that
             its classifier learns; None: its own labels.
+        source: TFDS dataset that its builder makes it from, which is prepared first; None: it needs none.
+        config: of its builder's configurations, if it has some: all after the first are called NAME/CONFIG.
+        frequencies: function of that configuration -> float64 [1000], how frequent each mode is, where each image has one
+            object in each channel and the kinds of the three are its mode; else None.
         cpu_images: real images that each experiment of a study sees with `--scale=cpu`.
     """
 
@@ -82,6 +86,9 @@ class Dataset:
     protocol: Protocol = Protocol()
     recipe: Recipe = Recipe()
     classes: Callable | None = None
+    source: str | None = None
+    config: str | None = None
+    frequencies: Callable | None = None
     # A multiple of 1,600, so whole steps of every recipe: 1 to 5 discriminator steps of 32 images, 10 steps per call.
     cpu_images: int = 80_000
 
@@ -89,6 +96,11 @@ class Dataset:
     def folder(self):
         """PATH of `folder:PATH`; None for all others."""
         return self.name.removeprefix(FOLDER) if self.name.startswith(FOLDER) else None
+
+    @property
+    def mode_frequencies(self):
+        """float64 [1000] of a dataset with one object in each channel; None for all others."""
+        return self.frequencies and self.frequencies(self.config)
 
     @property
     def slug(self):
@@ -143,6 +155,26 @@ DATASETS = {
             recipe=Recipe(base_channels=16, epochs=3),
             classes=shapes.modes,
         ),
+        *(
+            Dataset(
+                name=name,
+                title=title,
+                help=f"{words} in each colour channel: 1,000 known modes, 32 px, no labels; {name}/zipf: frequencies by "
+                "Zipf's law",
+                builder=builder,
+                resolution=stacked.RESOLUTION,
+                protocol=Protocol("train", "test", 26_000),
+                recipe=Recipe(base_channels=8, epochs=4),
+                classes=builder.single_channels,
+                source=source,
+                config=stacked.UNIFORM,
+                frequencies=stacked.frequencies,
+            )
+            for name, title, words, builder, source in (
+                ("stacked_shapes", "stacked shapes", "a white shape", stacked.StackedShapes, None),
+                ("stacked_mnist", "stacked MNIST", "a digit of MNIST", stacked.StackedMnist, "mnist"),
+            )
+        ),
     )
 }
 
@@ -151,6 +183,10 @@ def record(name):
     """The record of any value of `--dataset`; of names that are not in `DATASETS`, one made from the name."""
     if name in DATASETS:
         return DATASETS[name]
+    base, _, config = name.partition("/")
+    if base in DATASETS and DATASETS[base].config and config in stacked.CONFIGS:
+        one = DATASETS[base]
+        return dataclasses.replace(one, name=name, title=f"{one.title} ({config})", config=config)
     if name.startswith(FOLDER):
         path = name.removeprefix(FOLDER)
         return Dataset(name, f"the folder {path}", "images of the user's own", held_out_splits=())

@@ -314,7 +314,8 @@ def _prepare(record, data_dir):
             return builder
     if record.archive and not archive:
         _check_source(record, data_dir or home)
-    config = tfds.download.DownloadConfig(manual_dir=archive.parent if archive else None)
+    source = _prepare(datasets.record(record.source), data_dir).data_dir if record.source else None
+    config = tfds.download.DownloadConfig(manual_dir=archive.parent if archive else source)
     try:
         builder.download_and_prepare(download_dir=home / "downloads", download_config=config)
     except DataError:
@@ -334,7 +335,8 @@ def _prepare(record, data_dir):
 
 def _builder(record, home):
     try:
-        builder = record.builder(data_dir=home) if record.builder else tfds.builder(record.name, data_dir=home)
+        own = record.builder and functools.partial(record.builder, config=record.config)
+        builder = own(data_dir=home) if own else tfds.builder(record.name, data_dir=home)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         known = {*datasets.DATASETS, *tfds.list_builders(with_community_datasets=False)}
         near = difflib.get_close_matches(record.name, sorted(known), n=3)

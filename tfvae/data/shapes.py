@@ -104,20 +104,18 @@ def _distance(shape, u, v):
     return np.maximum(_disc(u + 0.12, v, 1.0), -_disc(u - 0.42, v, 0.86))  # crescent
 
 
-def draw(label, hue, size, x, y, rotation, background):
-    """Draws one antialiased image for each row of factors: a pixel's weight is 1/2 minus its distance to the edge (px).
+def coverage(label, size, x, y, rotation):
+    """How much of each pixel a shape covers, antialiased: 1/2 minus the pixel's distance to the edge (px), from 0 to 1.
 
     Args:
         label: int [N], index in `SHAPE_NAMES`.
-        hue: int [N], index in `HUE_NAMES`.
         size: float [N], about half the shape's width, px.
         x: float [N], centre from the left, px.
         y: float [N], centre from the top, px.
         rotation: float [N], counterclockwise, whole degrees in [0, 360).
-        background: uint8 [N, 3].
 
     Returns:
-        uint8 [N, 32, 32, 3].
+        float64 [N, 32, 32].
     """
     label, turn = np.asarray(label), np.asarray(rotation).astype(np.int64)
     size, x, y = (np.asarray(a, np.float64)[:, None, None] for a in (size, x, y))
@@ -129,10 +127,45 @@ def draw(label, hue, size, x, y, rotation, background):
     for index, shape in enumerate(SHAPE_NAMES):
         rows = label == index
         distance[rows] = _distance(shape, u[rows], v[rows])
-    weight = np.clip(0.5 - distance * size, 0.0, 1.0)[..., None]
+    return np.clip(0.5 - distance * size, 0.0, 1.0)
+
+
+def draw(label, hue, size, x, y, rotation, background):
+    """Draws one image for each row of factors.
+
+    Args:
+        label, size, x, y, rotation: as `coverage`'s.
+        hue: int [N], index in `HUE_NAMES`.
+        background: uint8 [N, 3].
+
+    Returns:
+        uint8 [N, 32, 32, 3].
+    """
+    weight = coverage(label, size, x, y, rotation)[..., None]
     behind = np.asarray(background, np.float64)[:, None, None, :]
     colour = _COLOURS[np.asarray(hue)][:, None, None, :]
     return np.floor(behind + (colour - behind) * weight + 0.5).astype(np.uint8)
+
+
+def placed(words):
+    """Size, place and rotation of shapes that lie wholly inside their images.
+
+    Args:
+        words: int64 [..., 4], whole numbers from 0 to 2**32 - 1.
+
+    Returns:
+        dict of float32 [...]: `size`, `x`, `y`, `rotation`, as `coverage`'s.
+    """
+    size = MIN_SIZE * _SUBPIXEL + words[..., 0] % ((MAX_SIZE - MIN_SIZE) * _SUBPIXEL + 1)
+    # The shape's farthest point is 1.12 sizes off the centre (the crescent's).
+    margin = size * 112 // 100 + _SUBPIXEL
+    room = RESOLUTION * _SUBPIXEL - 2 * margin + 1
+    return {
+        "size": (size / _SUBPIXEL).astype(np.float32),
+        "x": ((margin + words[..., 1] % room) / _SUBPIXEL).astype(np.float32),
+        "y": ((margin + words[..., 2] % room) / _SUBPIXEL).astype(np.float32),
+        "rotation": (words[..., 3] % 360).astype(np.float32),
+    }
 
 
 def factors(split, start, stop):
@@ -146,19 +179,12 @@ def factors(split, start, stop):
     # The high half: what follows takes remainders, and whole numbers below 2**32 keep them in exact int64 arithmetic.
     words = (words.reshape(stop, _WORDS_PER_IMAGE)[start:] >> np.uint64(32)).astype(np.int64)
     index = np.arange(start, stop)
-    size = MIN_SIZE * _SUBPIXEL + words[:, 0] % ((MAX_SIZE - MIN_SIZE) * _SUBPIXEL + 1)
-    # The whole shape stays inside: its farthest point is 1.12 sizes off the centre (the crescent's).
-    margin = size * 112 // 100 + _SUBPIXEL
-    room = RESOLUTION * _SUBPIXEL - 2 * margin + 1
     # Dark or light, never between, so that every hue stands out; then a slight tint.
     tone = np.where(words[:, 4] % 2 == 0, 18 + words[:, 4] // 2 % 40, 200 + words[:, 4] // 2 % 32)
     return {
         "label": index % len(SHAPE_NAMES),
         "hue": index // len(SHAPE_NAMES) % len(HUE_NAMES),
-        "size": (size / _SUBPIXEL).astype(np.float32),
-        "x": ((margin + words[:, 1] % room) / _SUBPIXEL).astype(np.float32),
-        "y": ((margin + words[:, 2] % room) / _SUBPIXEL).astype(np.float32),
-        "rotation": (words[:, 3] % 360).astype(np.float32),
+        **placed(words[:, :4]),
         "background": (tone[:, None] + words[:, 5:8] % 24).astype(np.uint8),
     }
 

@@ -73,8 +73,8 @@ def augment(batch):
     return tf.where(hidden, tf.constant(128, tf.uint8), image), batch["label"]
 
 
-def make_network(resolution, num_classes, base_channels, weight_decay=0.0):
-    """The classifier: uint8 [B, resolution, resolution, 3] -> logits [B, num_classes].
+def make_network(resolution, num_classes, base_channels, weight_decay=0.0, channels=3):
+    """The classifier: uint8 [B, resolution, resolution, channels] -> logits [B, num_classes].
 
     Its layer `features`, [B, 8 * base_channels], is what the logits are a linear function of.
     """
@@ -88,7 +88,7 @@ def make_network(resolution, num_classes, base_channels, weight_decay=0.0):
     def residual(x, width):
         return keras.layers.Add()([x, convolution(convolution(x, width), width)])
 
-    image = keras.Input([resolution, resolution, 3], dtype="uint8", name="image")
+    image = keras.Input([resolution, resolution, channels], dtype="uint8", name="image")
     x = convolution(keras.layers.Rescaling(1 / 64, offset=-2.0)(image), base_channels)
     for width, with_residual in ((2, True), (4, False), (8, True)):
         x = keras.layers.MaxPooling2D()(convolution(x, width * base_channels))
@@ -124,6 +124,12 @@ def make_extractor(network):
     pairs = zip(outputs(image), outputs(keras.ops.flip(image, axis=2)))
     logits, pooled = (keras.layers.Average(dtype="float32")(list(pair)) for pair in pairs)
     return keras.Model(image, {"logits": logits, "features": pooled})
+
+
+def accuracies(network, held_out):
+    """{"accuracy": the share of held-out images that the extractor tells right}."""
+    logits = make_extractor(network).predict(held_out.images, batch_size=128, verbose=0)["logits"]
+    return {"accuracy": float(np.mean(logits.argmax(axis=1) == held_out.labels))}
 
 
 def save(extractor, facts, output):

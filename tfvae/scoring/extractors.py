@@ -86,7 +86,8 @@ class Extractor:
         kind: `Kind`.
         name: for people: the kind and what it was trained on.
         checksum: of everything that its outputs depend on beside the images and their preparation, hex.
-        run: function of a tensor, uint8 [N, H, W, 3] -> {"features": float32 [N, D]} and, where it has some, {"logits": [N, K]}.
+        run: function of a tensor, uint8 [N, H, W, 3] -> {"features": float32 [N, D]} and, where it has some, {"logits": [N, K]};
+            a classifier of single channels gives {"kinds": [N, 3]} in their place, the number of its answer for each.
         resolution: side in px of the images that it takes; None: any.
         class_names: of its logits; empty where unknown.
         dataset: whose labels it tells apart; None: of no dataset of ours.
@@ -235,6 +236,8 @@ def load_classifier(kind, folder):
     def run(images):
         outputs = call(kind.prepare(images))
         _require(path, outputs, {"logits": len(class_names), "features": None})
+        if facts.get("single_channels"):
+            return {"features": outputs["features"], "kinds": tf.argmax(outputs["logits"], -1, tf.int32)}
         return {name: outputs[name] for name in ("logits", "features")}
 
     name = f"{kind.title} of {dataset}"

@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from tfvae.command import remove_left_overs, write_whole
-from tfvae.data import content
+from tfvae.data import content, datasets
 from tfvae.data.split import batches_of, choose
 from tfvae.scoring import likelihood, neighbours, scores
 
@@ -26,19 +26,20 @@ class Outputs:
     Attributes:
         logits: float32 [N, K], or None from an extractor without. features: float32 [N, D].
         labels: int32 [N], what the images are of, as the data or the request says; None where nothing says so.
+        kinds: int32 [N, 3], what a classifier of single channels sees in each (`modes`); None by any other extractor.
     """
 
     logits: np.ndarray | None
     features: np.ndarray
     labels: np.ndarray | None
+    kinds: np.ndarray | None = None
 
     def __len__(self):
         return len(self.features)
 
     def rows(self, rows):
         """The same of some of the images: int [n]."""
-        logits, labels = (None if array is None else array[rows] for array in (self.logits, self.labels))
-        return Outputs(logits, self.features[rows], labels)
+        return Outputs(**{name: None if array is None else array[rows] for name, array in vars(self).items()})
 
 
 # Real images.
@@ -90,7 +91,7 @@ def _kept(file, key):
         with np.load(file) as kept:
             arrays = dict(kept)
         if str(arrays.pop("checksum")) == _checksum(key, arrays):
-            return Outputs(arrays.get("logits"), arrays["features"], arrays.get("labels"))
+            return Outputs(arrays.get("logits"), arrays["features"], arrays.get("labels"), arrays.get("kinds"))
     except Exception:  # zipfile and NumPy raise a dozen kinds of them for damaged files
         pass
     return None
@@ -131,7 +132,7 @@ def outputs_of(batches, extractor, num_images, title, progress=True):
         raise ValueError(f"{title}: no images: expected 1 or more.")
     made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     known = None if labels[0] is None else np.concatenate(labels).astype(np.int32)
-    return Outputs(made.get("logits"), made["features"], known)
+    return Outputs(made.get("logits"), made["features"], known, made.get("kinds"))
 
 
 # Scores.
@@ -147,6 +148,7 @@ class Reference:
         train, held_out: `Outputs` of images that the model was trained on and of some that it was not; None: no memorisation
             ratio.
         num_train: how many images the model was trained on; None: as many as `train` has.
+        mode_frequencies: float [1000], of the dataset's known modes; None: they are not known.
     """
 
     outputs: Outputs
@@ -154,6 +156,7 @@ class Reference:
     train: Outputs | None = None
     held_out: Outputs | None = None
     num_train: int | None = None
+    mode_frequencies: np.ndarray | None = None
 
 
 def defined(functions):
@@ -199,12 +202,39 @@ def score(reference, fake, extractor, seed=0, codes=None):
         train=reference.train,
         held_out=reference.held_out,
         num_train=reference.num_train,
+        mode_frequencies=reference.mode_frequencies,
         codes=codes,
         knows_classes=extractor.kind.knows_classes,
         seed=seed,
     )
     possible = [one for one in scores.SCORES.values() if given.known.issuperset(one.needs)]
     return defined({one.name_of(extractor.kind, given): functools.partial(one.function, given) for one in possible})
+
+
+def mode_frequencies(dataset, extractor):
+    """How frequent each mode of a dataset is, float64 [1000], where they are known and the extractor tells them; else None."""
+    record = datasets.record(dataset)
+    # One classifier for all configurations: it tells kinds, however frequent.
+    tells_them = extractor.dataset is not None and datasets.record(extractor.dataset).builder is record.builder
+    return record.mode_frequencies if tells_them else None
+
+
+def modes_of_held_out(reference, extractor, num_images):
+    """The scores of known modes, of held-out images: what those of drawn images are to be read beside.
+
+    Returns:
+        ({name: float}, how many images they are of); ({}, 0) where modes are not known or nothing is held out.
+    """
+    held_out = reference.held_out
+    if held_out is None or held_out.kinds is None or reference.mode_frequencies is None:
+        return {}, 0
+    held_out = held_out.rows(choose(len(held_out), num_images))
+    given = scores.Given(reference.outputs, held_out, mode_frequencies=reference.mode_frequencies)
+    of_modes = [
+        one for one in scores.SCORES.values() if scores.MODES in one.needs and given.known.issuperset(one.needs)
+    ]
+    found, _ = defined({one.name_by(extractor.kind): functools.partial(one.function, given) for one in of_modes})
+    return found, len(held_out)
 
 
 def reconstruction_scores(model, compared, scored, reference, extractor, sampled=False, seed=0):

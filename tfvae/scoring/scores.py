@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from tfvae.scoring import classes, distances, likelihood, neighbours, reconstruction, vendi
+from tfvae.scoring import classes, distances, likelihood, modes, neighbours, reconstruction, vendi
 
 SPLITS = 10  # of the images, for the Inception or classifier score
 # A mode counts as captured from this part of its fair share of the images on: a classifier's rare mistakes are no captures.
@@ -28,6 +28,8 @@ LABELS = "labels"  # of the real and of the drawn images
 KNOWN_CLASSES = "known classes"  # logits of the classes of the dataset itself
 HELD_OUT = "held-out images"  # features of training images and of real images that are not among them
 PAIRS = "pairs"  # images and their reconstructions
+MODES = "modes"  # kinds of object in each channel of the drawn images, and how frequent each mode is in the data
+UNEQUAL_MODES = "unequal modes"  # the same, of modes that are not equally frequent
 CODES = "codes"  # the means of the posteriors of reconstructed images
 BOUNDS = "bounds"  # on the likelihood of images
 SAMPLES = "several importance samples"  # by one the importance-weighted bound is the ELBO
@@ -89,6 +91,7 @@ class Given:
         num_train: how many images the model was trained on; None: as many as `train` has.
         codes: float [N, Z], the posteriors' means of the images whose reconstructions `fake` are; None: `fake` are samples.
         knows_classes: the logits are of the dataset's own classes.
+        mode_frequencies: float [1000], of the dataset's known modes, or None.
         seed: of the order in which images form splits and blocks.
     """
 
@@ -100,17 +103,21 @@ class Given:
     num_train: int | None = None
     codes: np.ndarray | None = None
     knows_classes: bool = False
+    mode_frequencies: np.ndarray | None = None
     seed: int = 0
 
     @property
     def known(self):
         """Which of the scores' needs are there: a set of `LOGITS` and so on."""
         both = (self.real, self.fake)
+        modes_known = self.mode_frequencies is not None and self.fake.kinds is not None
         there = {
             LOGITS: all(outputs.logits is not None for outputs in both),
             LABELS: self.num_classes > 0 and all(outputs.labels is not None for outputs in both),
             KNOWN_CLASSES: self.knows_classes and all(outputs.logits is not None for outputs in both),
             HELD_OUT: self.train is not None and self.held_out is not None,
+            MODES: modes_known,
+            UNEQUAL_MODES: modes_known and np.ptp(self.mode_frequencies) > 0,
             CODES: self.codes is not None,
         }
         return {need for need, is_there in there.items() if is_there}
@@ -172,6 +179,11 @@ def spread_within_classes(given):
     return classes.spread_within_classes(given.fake) / classes.spread_within_classes(given.real, counts)
 
 
+def of_modes(function, *more):
+    """A function of kinds of object and of the modes' frequencies, as one of `Given`."""
+    return lambda given: function(given.fake.kinds, given.mode_frequencies, *more)
+
+
 # {key: record}, in the order of `scores.json`.
 SCORES = {
     one.key: one
@@ -185,6 +197,30 @@ SCORES = {
             "active units",
             measures=RECONSTRUCTION,
             needs=(CODES,),
+        ),
+        # What to read first where modes are known.
+        Score(
+            "modes_found", lambda given: modes.found(given.fake.kinds), "modes found", "more", VARIETY, needs=(MODES,)
+        ),
+        Score("mode_divergence", of_modes(modes.divergence), "mode divergence", "less", VARIETY, needs=(MODES,)),
+        Score("mode_slope", of_modes(modes.slope), "mode slope, real = 1", "", VARIETY, (MODES, UNEQUAL_MODES)),
+        Score(
+            "unrecognised",
+            lambda given: modes.unrecognised(given.fake.kinds),
+            "share not recognised",
+            "less",
+            FIDELITY,
+            needs=(MODES,),
+        ),
+        *(
+            Score(
+                f"{name}_divergence",
+                of_modes(modes.channel_divergence, channel),
+                f"divergence in the {name} channel",
+                "less",
+                needs=(MODES,),
+            )
+            for channel, name in enumerate(modes.CHANNELS)
         ),
         Score(
             "active_units_rank",

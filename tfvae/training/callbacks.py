@@ -198,7 +198,8 @@ class Scores(keras.callbacks.Callback):
         self.clock = Clock(self.config.eval_every_images, self.model.images_seen)
         self.scored, self.told = None, set()  # images seen at the newest scores; warnings that were printed
         outputs = protocol.outputs_of_split(self.split, self.extractor, content.cache_dir(), self.config.eval_images)
-        self.reference = protocol.Reference(outputs, self.split.num_classes)
+        frequencies = protocol.mode_frequencies(self.split.dataset, self.extractor)
+        self.reference = protocol.Reference(outputs, self.split.num_classes, mode_frequencies=frequencies)
         flags = dataclasses.asdict(self.config)
         drawn = of_objective(self.model, self.directory.path, flags, {}, replica_batch=self.model.global_batch_size)
         labels = outputs.labels if drawn.num_classes else None
