@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvae.scoring import extractors
+from tfvae.scoring import extractors, kinds, saved_models
 
 
 class StandIn(tf.Module):
@@ -90,9 +90,9 @@ def test_the_checksum_is_of_the_weights(inception, tmp_path):
     other = StandIn()
     other.weight.assign_add(tf.ones([2048]))
     tf.saved_model.save(other, str(tmp_path / "other"))
-    assert extractors.checksum(inception) == extractors.checksum(inception)
-    assert extractors.checksum(inception) != extractors.checksum(tmp_path / "other")
-    assert extractors.load(inception_dir=inception).checksum == extractors.checksum(inception)
+    assert saved_models.checksum(inception) == saved_models.checksum(inception)
+    assert saved_models.checksum(inception) != saved_models.checksum(tmp_path / "other")
+    assert extractors.load(inception_dir=inception).checksum == saved_models.checksum(inception)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_module_without_the_two_outputs_is_refused(outputs, tmp_path):
 def test_a_classifier_with_other_outputs_or_sizes_is_refused(tmp_path):
     tf.saved_model.save(StandIn(), str(tmp_path / "module"))
     facts = {"dataset": "cifar10", "resolution": 32, "class_names": ["one", "two"], "accuracy": 0.5}
-    (tmp_path / "module" / extractors.CLASSIFIER_FACTS).write_text(json.dumps(facts))
+    (tmp_path / "module" / saved_models.CLASSIFIER_FACTS).write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="is no extractor: expected a"):
         extractors.load(classifier_dir=tmp_path / "module")
 
@@ -138,11 +138,6 @@ def test_a_classifier_with_other_outputs_or_sizes_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ({}, "none of --inception_dir and --classifier_dir given: expected one"),
-        (
-            dict(inception_dir=None, classifier_dir=""),
-            "none of --inception_dir and --classifier_dir given: expected one",
-        ),
         (
             dict(inception_dir="a", classifier_dir="b"),
             "both of --inception_dir and --classifier_dir given: expected one",
@@ -152,13 +147,19 @@ def test_a_classifier_with_other_outputs_or_sizes_is_refused(tmp_path):
             dict(name="inception"),
             "--inception_dir is missing: expected the folder of --extractor=inception; unpack https",
         ),
-        (dict(name="inceptoin"), "--extractor=inceptoin: expected one of inception, classifier."),
+        (dict(name="inceptoin"), "--extractor=inceptoin: expected one of efficientnet_lite0, inception, classifier"),
     ],
 )
-def test_exactly_one_extractor_is_asked_for(arguments, line):
+def test_two_extractors_one_without_its_folder_and_an_unknown_one_are_one_line(arguments, line):
     with pytest.raises(ValueError) as error:
         extractors.load(**arguments)
     assert str(error.value).startswith(line)
+
+
+@pytest.mark.parametrize("folders", [{}, dict(inception_dir=None, classifier_dir="")])
+def test_without_a_name_and_a_folder_it_is_the_default(folders):
+    kind, folder = extractors.choose(None, **folders)
+    assert (kind.name, folder) == (extractors.DEFAULT, None)
 
 
 def test_an_extractor_may_be_named_beside_its_folder(inception):
@@ -166,15 +167,15 @@ def test_an_extractor_may_be_named_beside_its_folder(inception):
 
 
 def test_the_preparation_is_told_as_it_is_done():
-    kinds = extractors.EXTRACTORS
-    assert kinds["inception"].preparation == "to [-1, 1], then bilinear to 299 px, not antialiased"
-    assert kinds["classifier"].preparation == "none: the images' own size, scaled inside"
-    kind = extractors.Kind("other", "other", None, "", value_range=(0.0, 1.0), side=2, resizer="area", antialias=True)
+    known = extractors.EXTRACTORS
+    assert known["inception"].preparation == "to [-1, 1], then bilinear to 299 px, not antialiased"
+    assert known["classifier"].preparation == "none: the images' own size, scaled inside"
+    kind = kinds.Kind("other", "other", None, "", value_range=(0.0, 1.0), side=2, resizer="area", antialias=True)
     assert kind.preparation == "to [0, 1], then area to 2 px, antialiased"
     levels = np.array([[0, 51, 102, 153], [51, 102, 153, 204]] * 2, np.uint8)
     prepared = kind.prepare(tf.constant(np.repeat(levels[None, ..., None], 3, axis=3)))
     np.testing.assert_allclose(prepared[0, :, :, 0], [[0.2, 0.6], [0.2, 0.6]], atol=1e-6)
-    np.testing.assert_array_equal(kinds["classifier"].prepare(levels), levels)
+    np.testing.assert_array_equal(known["classifier"].prepare(levels), levels)
 
 
 def test_a_damaged_module_is_one_line(inception, tmp_path):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfvae.command import UserError
-from tfvae.scoring import extractors, protocol, scores
+from tfvae.scoring import extractors, kinds, protocol, scores
 from tfvae.studies import claims, results, tables
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
@@ -29,7 +29,7 @@ def outputs(num_images, logits=True, labels=True, seed=0):
 
 
 def extractor_of(kind):
-    return extractors.Extractor(kind, kind.title, "of a stand-in", None)
+    return kinds.Extractor(kind, kind.title, "of a stand-in", None)
 
 
 # Scores.
@@ -159,11 +159,9 @@ def toy_extractor(monkeypatch):
         def run(images):
             return {"features": tf.reshape(kind.prepare(images), [-1, 12])}
 
-        return extractors.Extractor(kind, kind.title, "means 1", run)
+        return kinds.Extractor(kind, kind.title, "means 1", run)
 
-    toy = extractors.Kind(
-        "toy", "means", load, "none", value_range=(0.0, 1.0), side=2, resizer="area", replica_batch=16
-    )
+    toy = kinds.Kind("toy", "means", load, "none", value_range=(0.0, 1.0), side=2, resizer="area", replica_batch=16)
     monkeypatch.setitem(extractors.EXTRACTORS, toy.name, toy)
     return toy
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfvae.drawing.model import Model
-from tfvae.scoring import extractors, protocol
+from tfvae.scoring import extractors, kinds, protocol
 from tfvae.studies import gallery
 
 
@@ -31,7 +31,7 @@ def test_pictures_of_copies_find_their_originals_and_spread_as_they_do(logits, m
         features = tf.reshape(tf.cast(images, tf.float32), [-1, 32 * 32 * 3])
         return {"features": features} | ({"logits": features[:, :2]} if logits else {})
 
-    extractor = extractors.Extractor(extractors.EXTRACTORS["classifier"], "pixels", "pixels 1", run)
+    extractor = kinds.Extractor(extractors.EXTRACTORS["classifier"], "pixels", "pixels 1", run)
     copies = lambda latent, label: train.images[np.arange(len(latent)) % 40]  # noqa: E731
     model = Model(None, {"resolution": 32, "latent_dim": 4}, 0, copies, None, 64, {})
     taken = gallery.take(model, train, extractor, 40, 0)

@@ -192,7 +192,10 @@ class Config:
     )
     eval_images: int = _flag(2_000, "Images on each side of these scores.", minimum=16, free=True)
     extractor: str | None = _flag(
-        None, "Network whose features these scores compare, by name. Default: the one whose folder is given.", free=True
+        None,
+        "Network whose features these scores compare, by name (see docs/scoring.md). Default: the one whose folder is given, "
+        "else efficientnet_lite0.",
+        free=True,
     )
     inception_dir: str | None = _flag(
         None, "Folder of TF-GAN's Inception, as the extractor of these scores (see docs/scoring.md).", free=True

@@ -20,7 +20,7 @@ from absl import flags
 
 from tfvae import config
 from tfvae.data import datasets
-from tfvae.scoring import extractors
+from tfvae.scoring import saved_models
 from tfvae.studies import identity
 
 # {scale: FLOP/s that training is assumed to sustain until something was measured}
@@ -186,7 +186,7 @@ class Study:
         """Whether the classifier that is there says that it was trained on other images than the dataset's."""
         kind, folder = self.extractor(dataset)
         data = identity.read(self.data_file(dataset, self.resolution(dataset)))
-        facts = identity.read_json(folder / extractors.CLASSIFIER_FACTS)
+        facts = identity.read_json(folder / saved_models.CLASSIFIER_FACTS)
         if kind != "classifier_dir" or data is None or facts is None:
             return False
         return facts.get("data_fingerprint") not in (None, data.fingerprints["train"])
@@ -237,7 +237,7 @@ class Study:
 
 @functools.cache
 def _checksum(folder):
-    return extractors.checksum(folder)
+    return saved_models.checksum(folder)
 
 
 def shown(dataset):
