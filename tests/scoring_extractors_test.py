@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvae.scoring import extractors, kinds, saved_models
+from tfvae.scoring import extractors, kinds, random_network, saved_models
 
 
 class StandIn(tf.Module):
@@ -186,3 +186,97 @@ def test_a_damaged_module_is_one_line(inception, tmp_path):
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(ValueError, match="cannot be loaded"):
         extractors.load(inception_dir=tmp_path / "cut")
+
+
+# Any SavedModel.
+
+FACTS = {
+    "name": "mean_colour",
+    "side": 4,
+    "resizer": "area",
+    "antialias": False,
+    "scaling": [[-1, 0, 0], [1, 1, 2]],
+    "signature": "embed",
+    "licence": "MIT",
+}
+
+
+class Colours(tf.Module):
+    """The mean of each channel; `rows`: as [N, 1, 3]; `divide`: by the red one, which is 0 for a black image scaled to [0, 1]."""
+
+    def __init__(self, rows=False, divide=False):
+        super().__init__()
+        self.rows, self.divide = rows, divide
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+    def embed(self, images):
+        mean = tf.reduce_mean(images, axis=[1, 2])
+        mean = mean / mean[:, :1] if self.divide else mean
+        return {"features": mean[:, None] if self.rows else mean}
+
+
+def described(folder, module=None, **changes):
+    """Saves a module with its extractor.json: `changes` of FACTS, None of a field's value in `gone`."""
+    module = module or Colours()
+    tf.saved_model.save(module, str(folder), signatures={"embed": module.embed})
+    facts = {name: value for name, value in (FACTS | changes).items() if value != "gone"}
+    (folder / "extractor.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_any_saved_model_is_an_extractor_as_its_file_describes_it(tmp_path):
+    extractor = extractors.load(extractor_dir=described(tmp_path / "model"))
+    np.testing.assert_allclose(
+        extractor(grey(0, 255, 51))["features"], [[-1, 0, 0], [1, 1, 2], [-0.6, 0.2, 0.4]], atol=1e-6
+    )
+    assert extractor.kind.name == "mean_colour" and extractor.kind.licence == "MIT"
+    assert extractor.preparation == "to [-1 0 0, 1 1 2], then area to 4 px, not antialiased"
+    kind, checksum = extractors.EXTRACTORS["saved_model"].identified(tmp_path / "model")
+    assert (kind, checksum) == (extractor.kind, extractor.checksum)
+    raw = extractors.load(extractor_dir=described(tmp_path / "raw", scaling=[0, 255], side=None))
+    np.testing.assert_allclose(raw(grey(7))["features"], [[7, 7, 7]], atol=1e-5)
+    assert raw.preparation == "to [0, 255]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (dict(licence="gone"), "extractor.json lacks licence: expected a text."),
+        (dict(side="gone"), "extractor.json lacks side: expected a number of px, or null"),
+        (dict(side="224"), 'extractor.json: side is "224": expected a number of px, or null'),
+        (dict(name="My net"), 'name is "My net": expected a text of a to z, 0 to 9 and _.'),
+        (dict(resizer="cubic"), 'resizer is "cubic": expected one of bilinear, bicubic'),
+        (dict(scaling=[0]), "scaling is [0]: expected [what 0 becomes, what 255 becomes]"),
+        (dict(signature="sample"), "expected a signature sample with one input, the images; its signatures: embed."),
+        (dict(module=Colours(rows=True)), "is no extractor: expected features [N, D], found [25, 1, 3]."),
+        (dict(module=Colours(divide=True), scaling=[0, 1]), "expected finite features, found NaN or infinity"),
+    ],
+)
+def test_a_described_saved_model_that_is_wrong_is_one_line(changes, line, tmp_path):
+    with pytest.raises(ValueError) as error:
+        extractors.load(extractor_dir=described(tmp_path / "model", **changes))
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_saved_model_without_its_facts_says_where_they_are_described(inception):
+    with pytest.raises(ValueError, match="extractor.json cannot be read .*docs/scoring.md"):
+        extractors.load(extractor_dir=inception)
+
+
+# The random network.
+
+
+def test_the_random_network_is_the_same_everywhere_and_tells_pictures_apart():
+    extractor = extractors.load("random")
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    images[1] = images[0] // 2
+    features = extractor(images)["features"]
+    assert features.shape == (3, 64) and np.linalg.norm(features[0] - features[2]) > 0.01 * np.linalg.norm(features[0])
+    assert extractor.name == "random network, seed 0" and extractor.checksum.startswith("158ea042876905bb")
+    assert extractors.EXTRACTORS["random"].identified(None) == (extractor.kind, extractor.checksum)
+
+
+def test_other_random_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(random_network, "SEED", 1)
+    with pytest.raises(ValueError, match="of seed 1 have SHA-256 .* and not 158ea0428769…: expected NumPy"):
+        random_network.make_weights()

@@ -176,7 +176,8 @@ def evaluate(paths):
     if not defined:
         raise ValueError(f"no score is defined for these images: {next(iter(undefined.values()))}")
     real_logits = reference.outputs.logits
-    of_real = {} if real_logits is None else {"class_entropy": lambda: classes.class_entropy(real_logits)}
+    known = real_logits is not None and extractor.kind.knows_classes
+    of_real = {} if not known else {"class_entropy": lambda: classes.class_entropy(real_logits)}
     result = {
         "source": source.facts,
         "reference": {
@@ -332,23 +333,23 @@ def table(result):
     seeds = result["seeds"]
     lines = [
         f"{result['num_images']:,} images against {reference['images']:,} of {reference['dataset']} {reference['split']}, by "
-        f"{extractor['name']} ({extractor['checksum'][:12]}); "
+        f"{extractor['name']} (SHA-256 {extractor['checksum'][:12]}; images: {extractor['preparation']}); "
         + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
     ]
     for name, value in result["scores"].items():
         better = scores.find(name).better
         better = f"{better} is better" if better else ""
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {better}")
-    lines += [f"  {name:<40} not defined: {reason}" for name, reason in result["undefined"].items()]
+        lines.append(f"  {name:<44} {value['mean']:>10.5g}{spread:<12} {better}")
+    lines += [f"  {name:<44} not defined: {reason}" for name, reason in result["undefined"].items()]
     if "reconstruction" in result:
         part = result["reconstruction"]
         lines.append(
             f"reconstructions: errors of {part['errors_of']['images']:,} images of {part['errors_of']['split']}, scores of "
             f"{part['scores_of']['images']:,} of {part['scores_of']['split']}"
         )
-        lines += [f"  {name:<40} {value:>10.5g}" for name, value in part["scores"].items()]
-        lines += [f"  {name:<40} not defined: {reason}" for name, reason in part["undefined"].items()]
+        lines += [f"  {name:<44} {value:>10.5g}" for name, value in part["scores"].items()]
+        lines += [f"  {name:<44} not defined: {reason}" for name, reason in part["undefined"].items()]
     return "\n".join(lines)
 
 

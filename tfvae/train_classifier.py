@@ -1,4 +1,4 @@
-"""Trains a small classifier on a dataset's own labels: the extractor of scores where Inception is not at hand.
+"""Trains a small classifier on a dataset's own labels: an extractor of scores that knows its classes and counts modes.
 
 python -m tfvae.train_classifier --dataset=cifar10 --output_dir=runs/classifier_cifar10
 

@@ -69,6 +69,7 @@ class Dataset:
         recipe: of its classifier.
         classes: function of a `Split` in memory and of the fewest images per class -> the `Split` with the labels that
             its classifier learns; None: its own labels.
+        counts_modes: whether its classifier's classes are all the modes that there are, so that a study counts them.
         cpu_images: real images that each experiment of a study sees with `--scale=cpu`.
     """
 
@@ -82,6 +83,7 @@ class Dataset:
     protocol: Protocol = Protocol()
     recipe: Recipe = Recipe()
     classes: Callable | None = None
+    counts_modes: bool = False
     # A multiple of 1,600, so whole steps of every recipe: 1 to 5 discriminator steps of 32 images, 10 steps per call.
     cpu_images: int = 80_000
 
@@ -142,6 +144,7 @@ DATASETS = {
             protocol=Protocol("train", "test", 4_000),
             recipe=Recipe(base_channels=16, epochs=3),
             classes=shapes.modes,
+            counts_modes=True,
         ),
     )
 }

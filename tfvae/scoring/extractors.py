@@ -7,7 +7,7 @@ is imported when an extractor is loaded.
 
 from absl import flags
 
-from tfvae.scoring import efficientnet, saved_models
+from tfvae.scoring import efficientnet, random_network, saved_models
 from tfvae.scoring.kinds import Kind
 
 DEFAULT = "efficientnet_lite0"  # where no extractor is asked for
@@ -27,7 +27,7 @@ EXTRACTORS = {
             resizer="bicubic",
             antialias=True,
             replica_batch=25,
-            num_images=2_000,
+            num_images=3_000,
         ),
         Kind(
             "inception",
@@ -53,6 +53,29 @@ EXTRACTORS = {
             flag="classifier_dir",
             has_short_names=True,
             knows_classes=True,
+        ),
+        Kind(
+            "random",
+            "random network",
+            random_network.load,
+            weights="they are drawn from a fixed seed",
+            identify=random_network.identify,
+            value_range=(-1.0, 1.0),
+            side=random_network.SIDE,
+            resizer="bicubic",
+            antialias=True,
+            replica_batch=50,
+            num_images=3_000,
+        ),
+        Kind(
+            "saved_model",
+            "SavedModel",
+            saved_models.load_described,
+            weights="export any network that makes features of images, and describe it in extractor.json as docs/scoring.md says",
+            identify=saved_models.identify_described,
+            flag="extractor_dir",
+            replica_batch=25,
+            num_images=3_000,
         ),
     )
 }
@@ -84,15 +107,15 @@ def folder_help(flag):
     return f"Folder of the extractor {kind.title}{licence}: {kind.weights}."
 
 
-def choose(name=None, **folders):
-    """Which extractor is asked for: (its `Kind`, its folder or None).
+def kind_of(name=None, **folders):
+    """The `Kind` of the extractor that is asked for.
 
     Args:
         name: of `EXTRACTORS`; None: the one whose folder is given, or `DEFAULT`.
         folders: {a kind's `flag`: its folder, or None}.
 
     Raises:
-        ValueError: several are asked for, one without its folder, or one that there is not.
+        ValueError: several are asked for, or one that there is not.
     """
     if name is not None and name not in EXTRACTORS:
         raise ValueError(f"--extractor={name}: expected one of {', '.join(EXTRACTORS)}.")
@@ -105,7 +128,12 @@ def choose(name=None, **folders):
         raise ValueError(
             f"{asked} given: expected one, the network whose features are compared; scores by different networks do not compare."
         )
-    (kind,) = given.values() or [EXTRACTORS[DEFAULT]]
+    return next(iter(given.values()), EXTRACTORS[DEFAULT])
+
+
+def choose(name=None, **folders):
+    """(its `Kind`, its folder or None). Arguments and errors: as `kind_of`, or its folder is missing."""
+    kind = kind_of(name, **folders)
     folder = folders.get(kind.flag)
     if kind.flag and not folder:
         raise ValueError(f"--{kind.flag} is missing: expected the folder of --extractor={name}; {kind.weights}.")

@@ -17,7 +17,8 @@ class Kind:
             `load`.
         weights: how to get its weights, for people. licence: of weights that are others', an SPDX name; "": of our own.
         flag: the one that names its folder or file, without dashes; None: it needs none.
-        value_range: what pixels from 0 to 255 are scaled to; None: they stay uint8, and the network scales them itself.
+        value_range: what 0 and 255 are scaled to, each a number or one for each channel; None: pixels stay uint8, and the
+            network scales them itself.
         side: px to which images are then resized; None: they keep their size.
         resizer: method of `tf.image.resize`. antialias: whether it smoothes first where images become smaller.
         has_papers_names: its scores have the names of the papers: Inception score, FID, KID. TF-GAN's Inception alone.
@@ -34,7 +35,7 @@ class Kind:
     licence: str = ""
     identify: collections.abc.Callable | None = None
     flag: str | None = None
-    value_range: tuple[float, float] | None = None
+    value_range: tuple | None = None
     side: int | None = None
     resizer: str = "bilinear"
     antialias: bool = False
@@ -56,7 +57,8 @@ class Kind:
         """What is done to images first, for people: another preparation gives other scores."""
         parts = []
         if self.value_range:
-            parts.append("to [{:g}, {:g}]".format(*self.value_range))
+            ends = (" ".join(f"{v:g}" for v in np.ravel(end)) for end in self.value_range)
+            parts.append(f"to [{', '.join(ends)}]")
         if self.side:
             parts.append(f"{self.resizer} to {self.side} px, {'' if self.antialias else 'not '}antialiased")
         return ", then ".join(parts) or "none: the images' own size, scaled inside"
@@ -66,7 +68,7 @@ class Kind:
         import tensorflow as tf
 
         if self.value_range:
-            low, high = self.value_range
+            low, high = (np.asarray(end, np.float32) for end in self.value_range)
             images = tf.cast(images, tf.float32) / (255.0 / (high - low)) + low
         if self.side:
             images = tf.image.resize(images, [self.side] * 2, self.resizer, antialias=self.antialias)

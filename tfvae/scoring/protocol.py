@@ -280,8 +280,11 @@ def reconstruction_scores(model, compared, scored, reference, extractor):
 def declared(extractor):
     """What a reader has to know of how the scores were made: a plain dict for `scores.json`."""
     facts = ("name", "checksum", "preparation", "resolution", "dataset", "accuracy")
+    of_kind = ("side", "resizer", "antialias", "licence")
     return {
-        "extractor": {"kind": extractor.kind.name} | {name: getattr(extractor, name) for name in facts},
+        "extractor": {"kind": extractor.kind.name}
+        | {name: getattr(extractor, name) for name in facts}
+        | {name: getattr(extractor.kind, name) for name in of_kind},
         "computed_by": "TF-GAN 2.1.0 (score, Fréchet and kernel distance); tfvae.scoring (the others)",
         "score_splits": scores.SPLITS,
         "precision_and_recall_neighbours": scores.PRECISION_NEIGHBOURS,

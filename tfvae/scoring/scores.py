@@ -45,8 +45,9 @@ class Score:
         measures: QUALITY, FIDELITY, VARIETY, COPYING, RECONSTRUCTION; "": the report's tables leave it out.
         needs: of `LOGITS` and so on; it is computed where all of them are known.
         names: (with TF-GAN's Inception, with any other extractor), its name in files; empty: `key` with both. Names that papers
-            gave to scores by Inception are right for that extractor alone.
-        titles: the same for people; empty: `title` with both.
+            gave to scores by Inception are right for that extractor alone. In the second one {name} is the extractor's, and {by}
+            is "_by_" and that, or nothing where its `Kind.has_short_names`.
+        titles: the same for people, {name} being the title of the extractor's kind; empty: `title` with both.
         of_part: how its name in files goes on where it is of `Given.train`, and that is a part of the training images; formatted
             with their number.
     """
@@ -68,11 +69,21 @@ class Score:
 
     def name_by(self, kind):
         """Its name in files, by an extractor of a kind of `extractors.EXTRACTORS`."""
-        return self.names[0 if kind.has_papers_names else 1] if self.names else self.key
+        by_inception, by_other = self.names or (self.key, self.key)
+        by = "" if kind.has_short_names else f"_by_{kind.name}"
+        return by_inception if kind.has_papers_names else by_other.format(name=kind.name, by=by)
 
     def title_by(self, kind):
         """Its title for people, by an extractor of a kind of `extractors.EXTRACTORS`."""
-        return self.titles[0 if kind.has_papers_names else 1] if self.titles else self.title
+        by_inception, by_other = self.titles or (self.title, self.title)
+        return by_inception if kind.has_papers_names else by_other.format(name=kind.title)
+
+    def has_name(self, name):
+        """Whether it may have that name in files, by any extractor and of any number of images."""
+        by_inception, by_other = self.names or (self.key, self.key)
+        other = re.escape(by_other).replace(r"\{name\}", r"\w+").replace(r"\{by\}", r"(_by_\w+?)?")
+        part = re.escape(self.of_part).replace(r"\{\}", r"\d+")
+        return re.fullmatch(f"({re.escape(by_inception)}|{other})({part})?", name) is not None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,15 +199,15 @@ SCORES = {
             "more",
             QUALITY,
             needs=(LOGITS,),
-            names=("inception_score", "classifier_score"),
-            titles=("Inception score", "classifier score"),
+            names=("inception_score", "{name}_score"),
+            titles=("Inception score", "{name} score"),
         ),
         Score(
             "score_std_over_splits",
             lambda given: given.inception_score[1],
             "standard deviation of the score over splits of the images",
             needs=(LOGITS,),
-            names=("inception_score_std_over_splits", "classifier_score_std_over_splits"),
+            names=("inception_score_std_over_splits", "{name}_score_std_over_splits"),
         ),
         Score(
             "frechet",
@@ -204,8 +215,8 @@ SCORES = {
             "Fréchet distance",
             "less",
             QUALITY,
-            names=("frechet_inception_distance", "frechet_classifier_distance"),
-            titles=("Fréchet Inception distance", "Fréchet classifier distance"),
+            names=("frechet_inception_distance", "frechet_{name}_distance"),
+            titles=("Fréchet Inception distance", "Fréchet {name} distance"),
         ),
         Score(
             "kernel",
@@ -213,26 +224,49 @@ SCORES = {
             "kernel distance",
             "less",
             QUALITY,
-            names=("kernel_inception_distance", "kernel_classifier_distance"),
-            titles=("kernel Inception distance", "kernel classifier distance"),
+            names=("kernel_inception_distance", "kernel_{name}_distance"),
+            titles=("kernel Inception distance", "kernel {name} distance"),
         ),
         Score(
             "kernel_standard_error",
             kernel_standard_error,
             "standard error of the kernel distance",
-            names=("kernel_inception_distance_standard_error", "kernel_classifier_distance_standard_error"),
+            names=("kernel_inception_distance_standard_error", "kernel_{name}_distance_standard_error"),
         ),
-        Score("precision", lambda given: given.precision_recall[0], "precision", "more", FIDELITY),
-        Score("recall", lambda given: given.precision_recall[1], "recall", "more", VARIETY),
-        Score("density", lambda given: given.density_coverage[0], "density", "more", FIDELITY),
-        Score("coverage", lambda given: given.density_coverage[1], "coverage", "more", VARIETY),
+        Score(
+            "precision",
+            lambda given: given.precision_recall[0],
+            "precision",
+            "more",
+            FIDELITY,
+            names=("precision", "precision{by}"),
+        ),
+        Score(
+            "recall", lambda given: given.precision_recall[1], "recall", "more", VARIETY, names=("recall", "recall{by}")
+        ),
+        Score(
+            "density",
+            lambda given: given.density_coverage[0],
+            "density",
+            "more",
+            FIDELITY,
+            names=("density", "density{by}"),
+        ),
+        Score(
+            "coverage",
+            lambda given: given.density_coverage[1],
+            "coverage",
+            "more",
+            VARIETY,
+            names=("coverage", "coverage{by}"),
+        ),
         Score(
             "class_entropy",
             lambda given: classes.class_entropy(given.fake.logits),
             "class entropy",
             "more",
             VARIETY,
-            needs=(LOGITS,),
+            needs=(KNOWN_CLASSES,),
         ),
         Score(
             "class_divergence",
@@ -240,7 +274,7 @@ SCORES = {
             "class divergence",
             "less",
             VARIETY,
-            needs=(LOGITS,),
+            needs=(KNOWN_CLASSES,),
         ),
         Score(
             "frechet_within_class",
@@ -249,6 +283,7 @@ SCORES = {
             "less",
             VARIETY,
             needs=(LABELS,),
+            names=("frechet_within_class", "frechet_within_class{by}"),
         ),
         Score(
             "frechet_within_worst_class",
@@ -256,6 +291,7 @@ SCORES = {
             "Fréchet distance within the worst class",
             "less",
             needs=(LABELS,),
+            names=("frechet_within_worst_class", "frechet_within_worst_class{by}"),
         ),
         Score(
             "spread_within_classes",
@@ -273,6 +309,7 @@ SCORES = {
             "memorisation ratio",
             measures=COPYING,
             needs=(HELD_OUT,),
+            names=("memorisation_ratio", "memorisation_ratio{by}"),
             of_part="_of_{}_training_images",
         ),
     )
@@ -284,16 +321,12 @@ def measuring(*groups):
     return [one for group in groups for one in SCORES.values() if one.measures == group]
 
 
-def names_of(key):
-    """The names that a score may have in a file, a tuple: its record's, or `key` itself where there is no such record."""
-    return (SCORES[key].names if key in SCORES else ()) or (key,)
+def value_of(values, key):
+    """What a dict by names in files holds of the score `key`, by whatever extractor, or None."""
+    has_name = SCORES[key].has_name if key in SCORES else key.__eq__
+    return next((value for name, value in values.items() if has_name(name)), None)
 
 
 def find(name):
     """The `Score` that has a name in files, or None."""
-    for key, one in SCORES.items():
-        before, number, after = one.of_part.partition("{}")
-        of_part = number and re.fullmatch(rf"{re.escape(key + before)}\d+{re.escape(after)}", name)
-        if of_part or name in names_of(key):
-            return one
-    return None
+    return next((one for one in SCORES.values() if one.has_name(name)), None)
