@@ -75,6 +75,7 @@ def test_every_flag_has_one_type_for_tensorboard(make_split):
         inception_dir="inception",
         classifier_dir="classifier",
         extractor_dir="extractor",
+        extractor_archive="archive.tgz",
         flip=True,
         kl_weight=1,
     )

@@ -324,7 +324,7 @@ def test_two_processes_end_with_equal_weights(folder, tmp_path):
         (
             "train",
             ["--eval_every_images=9", "--model_dir=X", "--extractor=classifier"],
-            "--classifier_dir is missing: expected the folder of --extractor=classifier; make one with",
+            "--classifier_dir is missing: expected the place of --extractor=classifier; make one with",
         ),
         ("train_classifier", [], "--output_dir is missing"),
         ("train_classifier", ["--dataset=folder:/nowhere", "--output_dir=X"], "/nowhere"),

@@ -145,7 +145,7 @@ def test_a_classifier_with_other_outputs_or_sizes_is_refused(tmp_path):
         (dict(name="inception", classifier_dir="b"), "both of --extractor=inception and --classifier_dir given"),
         (
             dict(name="inception"),
-            "--inception_dir is missing: expected the folder of --extractor=inception; unpack https",
+            "--inception_dir is missing: expected the place of --extractor=inception; unpack https",
         ),
         (dict(name="inceptoin"), "--extractor=inceptoin: expected one of efficientnet_lite0, inception, classifier"),
     ],

