@@ -194,8 +194,8 @@ def test_a_study_reads_scores_of_which_some_are_not_defined(evaluate):
 
 def test_evaluate_prints_and_writes_what_is_not_defined_and_why(evaluate):
     printed, found = evaluate("--num_images=5")
-    assert found["undefined"]["classifier_score"].startswith("the score of 5 images in 10 splits")
-    assert not set(found["undefined"]) & set(found["scores"]) and "frechet_classifier_distance" in found["scores"]
+    assert found["undefined"]["counting_score"].startswith("the score of 5 images in 10 splits")
+    assert not set(found["undefined"]) & set(found["scores"]) and "frechet_counting_distance" in found["scores"]
     for name, reason in found["undefined"].items():
         assert sum(line.split() == [*f"{name} not defined: {reason}".split()] for line in printed.splitlines()) == 1
     assert "null" not in json.dumps(found["scores"]).replace('"std": null', "")
@@ -211,8 +211,8 @@ def test_scores_that_are_not_defined_for_every_seed_are_left_out(evaluate, monke
 
     monkeypatch.setattr(distances, "kernel_distance", of_one_seed)
     _, found = evaluate("--num_images=12", "--num_seeds=3")
-    assert found["undefined"]["kernel_classifier_distance"] == "not of this seed."
-    assert len(found["scores"]["precision"]["values"]) == 3 and "kernel_classifier_distance" not in found["scores"]
+    assert found["undefined"]["kernel_counting_distance"] == "not of this seed."
+    assert len(found["scores"]["precision"]["values"]) == 3 and "kernel_counting_distance" not in found["scores"]
 
 
 def test_images_without_any_score_are_an_error(evaluate, monkeypatch, home):

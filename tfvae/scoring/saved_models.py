@@ -247,7 +247,7 @@ def tried(path, extractor):
         line = " ".join(str(error).split())
         if " is no extractor: " in line:
             # TensorFlow wraps what `_require` says.
-            line = f"{path} is no extractor: " + line.split(" is no extractor: ")[1]
+            line = f"{path} is no extractor: " + line.split(" is no extractor: ")[-1]
         else:
             line = f"{path} cannot be run on images ({line[:200]}): expected an extractor's SavedModel."
         raise ValueError(line) from error

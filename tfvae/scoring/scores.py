@@ -78,12 +78,15 @@ class Score:
         by_inception, by_other = self.titles or (self.title, self.title)
         return by_inception if kind.has_papers_names else by_other.format(name=kind.title)
 
-    def has_name(self, name):
-        """Whether it may have that name in files, by any extractor and of any number of images."""
+    def has_name(self, name, of_part=False):
+        """Whether it may have that name in files, by any extractor. of_part: also of a part of the training images."""
         by_inception, by_other = self.names or (self.key, self.key)
         other = re.escape(by_other).replace(r"\{name\}", r"\w+").replace(r"\{by\}", r"(_by_\w+?)?")
-        part = re.escape(self.of_part).replace(r"\{\}", r"\d+")
-        return re.fullmatch(f"({re.escape(by_inception)}|{other})({part})?", name) is not None
+        part = re.search(r"\d+".join(map(re.escape, self.of_part.split("{}"))) + "$", name) if self.of_part else None
+        if part and not of_part:
+            return False
+        whole = name[: part.start()] if part else name
+        return re.fullmatch(f"{re.escape(by_inception)}|{other}", whole) is not None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -329,4 +332,4 @@ def value_of(values, key):
 
 def find(name):
     """The `Score` that has a name in files, or None."""
-    return next((one for one in SCORES.values() if one.has_name(name)), None)
+    return next((one for one in SCORES.values() if one.has_name(name, of_part=True)), None)
