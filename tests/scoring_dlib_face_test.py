@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from tfvae.scoring import dlib_face, extractors
+from tfvae.scoring import dlib_face, extractors, kinds, neighbours, protocol
 
 # (name, channels in, channels out, halves the sides), as the package's network has them.
 LAYERS = [(f"conv32_{i}", 32, 32, False) for i in (1, 2, 3)]
@@ -99,6 +99,21 @@ def test_the_descriptor_is_what_a_forward_pass_in_numpy_gives(archive, monkeypat
     expected = by_numpy(images, weights)
     assert expected.shape == (2, 128) and np.abs(expected[0] - expected[1]).max() > 0.01
     np.testing.assert_allclose(extractor(images)["features"], expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_pairs_of_one_person_are_counted_by_the_face_descriptor_alone():
+    # Three pictures of one person, two of another, one of a third: 3 + 1 of 15 pairs. dlib's own limit is 0.6.
+    features = np.zeros([6, 128])
+    features[:, 0] = [0.0, 0.3, 0.59, 5.0, 5.599, 9.0]
+    outputs = protocol.Outputs(None, features, None)
+    found = {}
+    for name in ("dlib_face", "random"):
+        extractor = kinds.Extractor(extractors.EXTRACTORS[name], name, "of a stand-in", None)
+        found[name], _ = protocol.score(protocol.Reference(outputs, 0), outputs, extractor)
+    assert found["dlib_face"]["pairs_of_one_person_by_dlib_face"] == pytest.approx(4 / 15)
+    assert not [name for name in found["random"] if name.startswith("pairs")]
+    with pytest.raises(ValueError, match="features are of 1 images: expected 2 or more"):
+        neighbours.share_of_near_pairs(features[:1], 0.6)
 
 
 def test_faces_are_resized_and_scaled_as_for_the_training():

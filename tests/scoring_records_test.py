@@ -151,6 +151,7 @@ def test_titles_are_those_of_the_reports_tables(monkeypatch):
         "frechet_within_class",
         "spread_within_classes",
         "modes_captured",
+        "pairs_of_one_person",
         "memorisation_ratio",
     ]
     assert list(tables.reconstruction_titles().values()) == [

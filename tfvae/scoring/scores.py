@@ -26,6 +26,7 @@ FIDELITY, VARIETY, COPYING, RECONSTRUCTION = "fidelity", "variety", "copying", "
 LOGITS = "logits"  # of the real and of the drawn images
 LABELS = "labels"  # of the real and of the drawn images
 KNOWN_CLASSES = "known classes"  # logits of the classes of the dataset itself
+PEOPLE = "people"  # features that tell people apart
 HELD_OUT = "held-out images"  # features of training images and of real images that are not among them
 PAIRS = "pairs"  # images and their reconstructions
 CODES = "codes"  # the means of the posteriors of reconstructed images
@@ -100,6 +101,7 @@ class Given:
         num_train: how many images the model was trained on; None: as many as `train` has.
         codes: float [N, Z], the posteriors' means of the images whose reconstructions `fake` are; None: `fake` are samples.
         knows_classes: the logits are of the dataset's own classes.
+        same_person: two pictures whose features are nearer to each other are of one person; None: nobody knows.
         seed: of the order in which images form splits and blocks.
     """
 
@@ -111,6 +113,7 @@ class Given:
     num_train: int | None = None
     codes: np.ndarray | None = None
     knows_classes: bool = False
+    same_person: float | None = None
     seed: int = 0
 
     @property
@@ -121,6 +124,7 @@ class Given:
             LOGITS: all(outputs.logits is not None for outputs in both),
             LABELS: self.num_classes > 0 and all(outputs.labels is not None for outputs in both),
             KNOWN_CLASSES: self.knows_classes and all(outputs.logits is not None for outputs in both),
+            PEOPLE: self.same_person is not None,
             HELD_OUT: self.train is not None and self.held_out is not None,
             CODES: self.codes is not None,
         }
@@ -304,6 +308,15 @@ SCORES = {
             needs=(LOGITS, PICTURES),
         ),
         Score("modes_captured", modes_captured, "modes captured", "more", VARIETY, needs=(KNOWN_CLASSES,)),
+        Score(
+            "pairs_of_one_person",
+            lambda given: neighbours.share_of_near_pairs(given.fake.features, given.same_person),
+            "pairs of one person",
+            "less",
+            VARIETY,
+            needs=(PEOPLE,),
+            names=("pairs_of_one_person", "pairs_of_one_person{by}"),
+        ),
         Score(
             "memorisation_ratio",
             lambda given: neighbours.memorisation_ratio(
