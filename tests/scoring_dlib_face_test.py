@@ -101,6 +101,7 @@ def test_the_descriptor_is_what_a_forward_pass_in_numpy_gives(archive, monkeypat
     np.testing.assert_allclose(extractor(images)["features"], expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.filterwarnings("ignore:.*rank-deficient")
 def test_pairs_of_one_person_are_counted_by_the_face_descriptor_alone():
     # Three pictures of one person, two of another, one of a third: 3 + 1 of 15 pairs. dlib's own limit is 0.6.
     features = np.zeros([6, 128])
