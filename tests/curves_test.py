@@ -74,6 +74,8 @@ def test_every_flag_has_one_type_for_tensorboard(make_split):
         extractor="inception",
         inception_dir="inception",
         classifier_dir="classifier",
+        extractor_dir="extractor",
+        extractor_archive="archive.tgz",
         flip=True,
         kl_weight=1,
     )

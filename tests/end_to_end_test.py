@@ -321,12 +321,16 @@ def test_two_processes_end_with_equal_weights(folder, tmp_path):
         ("train", ["--strategy=multi_worker", "--model_dir=X"], "the environment variable TF_CONFIG is not set"),
         ("sample", ["--model_dir=/nowhere"], "/nowhere holds no model"),
         ("sample", ["--model_dir=X", "--sheets=everything"], "--sheets=everything: expected some of grid"),
-        ("train", ["--eval_every_images=9", "--model_dir=X"], "none of --inception_dir and --classifier_dir given"),
+        (
+            "train",
+            ["--eval_every_images=9", "--model_dir=X", "--extractor=classifier"],
+            "--classifier_dir is missing: expected the place of --extractor=classifier; make one with",
+        ),
         ("train_classifier", [], "--output_dir is missing"),
         ("train_classifier", ["--dataset=folder:/nowhere", "--output_dir=X"], "/nowhere"),
         ("evaluate", [], "none given: expected one of --model_dir, --saved_model, --images and --split"),
         ("evaluate", ["--split=test"], "--dataset is missing"),
-        ("evaluate", ["--split=test", "--dataset=shapes"], "none of --inception_dir and --classifier_dir given"),
+        ("evaluate", ["--split=test", "--dataset=shapes", "--extractor=inception"], "--inception_dir is missing"),
         (
             "evaluate",
             ["--split=test", "--dataset=shapes", "--inception_dir=/nowhere"],

@@ -322,12 +322,12 @@ def test_train_classifier_does_not_replace_a_classifier_unasked(run_command, her
 
 
 def test_a_classifier_that_was_written_can_be_replaced(here):
-    from tfvae.scoring import classifier, extractors
+    from tfvae.scoring import classifier, saved_models
 
     extractor = classifier.make_extractor(classifier.make_network(32, 2, 2))
     for accuracy in (0.25, 0.5):
         classifier.save(extractor, {"accuracy": accuracy}, here / "a [2]" / "X")
-        assert extractors.foreign_to_classifier(here / "a [2]" / "X") == set()
+        assert saved_models.foreign_to_classifier(here / "a [2]" / "X") == set()
         assert json.loads((here / "a [2]" / "X" / "classifier.json").read_text()) == {"accuracy": accuracy}
         assert os.listdir(here / "a [2]") == ["X"]
 

@@ -8,6 +8,7 @@ import scipy.optimize
 
 from tfvae.data import stacked
 from tfvae.scoring import extractors, modes, protocol
+from tfvae.scoring.kinds import Extractor
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
 UNIFORM, ZIPF = stacked.frequencies("uniform"), stacked.frequencies("zipf")
@@ -104,7 +105,7 @@ def outputs(kinds):
 def test_scores_of_modes_come_first_where_modes_are_known(frequencies, slope):
     drawn = outputs(np.tile(FIVE, (8, 1)))
     reference = protocol.Reference(drawn, 0, held_out=drawn, mode_frequencies=frequencies)
-    extractor = extractors.Extractor(CLASSIFIER, "stand-in", "of a stand-in", None)
+    extractor = Extractor(CLASSIFIER, "stand-in", "of a stand-in", None)
     found, undefined = protocol.score(reference, drawn, extractor)
     held_out, number = protocol.modes_of_held_out(reference, extractor, 20)
     if slope is None:
@@ -118,7 +119,7 @@ def test_scores_of_modes_come_first_where_modes_are_known(frequencies, slope):
 
 def test_a_classifier_of_other_data_tells_no_modes():
     def frequencies(dataset, of):
-        return protocol.mode_frequencies(dataset, extractors.Extractor(CLASSIFIER, "one", "sum", None, dataset=of))
+        return protocol.mode_frequencies(dataset, Extractor(CLASSIFIER, "one", "sum", None, dataset=of))
 
     np.testing.assert_array_equal(frequencies("stacked_mnist/zipf", "stacked_mnist"), ZIPF)
     np.testing.assert_array_equal(frequencies("stacked_shapes", "stacked_shapes/zipf"), UNIFORM)
@@ -130,13 +131,13 @@ def test_kinds_are_kept_with_the_features(make_split, tmp_path):
     def run(images):
         return {"features": np.ones([len(images), 2], np.float32), "kinds": np.tile(FIVE[:1], (len(images), 1))}
 
-    class OfKinds(extractors.Extractor):
+    class OfKinds(Extractor):
         def __call__(self, images):
             return run(images)
 
     split = make_split(10)
     first = protocol.outputs_of_split(split, OfKinds(CLASSIFIER, "one", "sum", None), tmp_path)
-    again = protocol.outputs_of_split(split, extractors.Extractor(CLASSIFIER, "one", "sum", None), tmp_path)
+    again = protocol.outputs_of_split(split, Extractor(CLASSIFIER, "one", "sum", None), tmp_path)
     for found in (first, again, again.rows(np.arange(4))):
         np.testing.assert_array_equal(found.kinds[:4], np.tile(FIVE[:1], (4, 1)))
         assert found.logits is None

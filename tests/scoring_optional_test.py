@@ -210,8 +210,8 @@ def test_a_study_reads_scores_of_which_some_are_not_defined(evaluate):
 
 def test_evaluate_prints_and_writes_what_is_not_defined_and_why(evaluate):
     printed, found = evaluate("--num_images=5")
-    assert found["undefined"]["classifier_score"].startswith("the score of 5 images in 10 splits")
-    assert not set(found["undefined"]) & set(found["scores"]) and "frechet_classifier_distance" in found["scores"]
+    assert found["undefined"]["counting_score"].startswith("the score of 5 images in 10 splits")
+    assert not set(found["undefined"]) & set(found["scores"]) and "frechet_counting_distance" in found["scores"]
     for name, reason in found["undefined"].items():
         assert sum(line.split() == [*f"{name} not defined: {reason}".split()] for line in printed.splitlines()) == 1
     assert "null" not in json.dumps(found["scores"]).replace('"std": null', "")
@@ -227,8 +227,8 @@ def test_scores_that_are_not_defined_for_every_seed_are_left_out(evaluate, monke
 
     monkeypatch.setattr(distances, "kernel_distance", of_one_seed)
     _, found = evaluate("--num_images=12", "--num_seeds=3")
-    assert found["undefined"]["kernel_classifier_distance"] == "not of this seed."
-    assert len(found["scores"]["precision"]["values"]) == 3 and "kernel_classifier_distance" not in found["scores"]
+    assert found["undefined"]["kernel_counting_distance"] == "not of this seed."
+    assert len(found["scores"]["precision"]["values"]) == 3 and "kernel_counting_distance" not in found["scores"]
 
 
 def test_images_without_any_score_are_an_error(evaluate, monkeypatch, home):
@@ -327,8 +327,7 @@ def test_scores_of_a_best_checkpoint_that_cannot_be_read_count_as_none(scoring, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     callback = scoring(20)
     (callback.directory.best / "ckpt-8.index").touch()
-    of_another = '{"frechet_inception_distance": 1.0}'
-    for kept in (None, "", "{", "null", "[]", of_another, '{"frechet_classifier_distance": null}'):
+    for kept in (None, "", "{", "null", "[]", '{"frechet_classifier_distance": null}'):
         if kept is not None:
             (callback.directory.best / "ckpt-8.json").write_text(kept)
         callback.on_train_begin()
@@ -336,6 +335,43 @@ def test_scores_of_a_best_checkpoint_that_cannot_be_read_count_as_none(scoring, 
     (callback.directory.best / "ckpt-8.json").write_text('{"frechet_classifier_distance": 1.5}')
     callback.on_train_begin()
     assert callback.least == 1.5
+
+
+@pytest.mark.parametrize(
+    ("kept", "place", "by"),
+    [
+        ({"frechet_inception_distance": 1.0}, "best_by_another_extractor", "another extractor"),
+        (
+            {
+                "frechet_classifier_distance": 1.0,
+                "extractor": {"kind": "classifier", "name": "classifier of cats", "checksum": "ab" * 32},
+            },
+            "best_by_classifier_abababab",
+            "classifier of cats",
+        ),
+    ],
+)
+def test_a_best_checkpoint_that_another_extractor_scored_is_kept_and_the_comparison_starts_anew(
+    kept, place, by, scoring, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    callback = scoring(20)
+    best = callback.directory.best
+    (best / "ckpt-8.index").touch()
+    (best / "ckpt-8.json").write_text(json.dumps(kept))
+    callback.on_train_begin()
+    assert callback.least == math.inf and json.loads((best.parent / place / "ckpt-8.json").read_text()) == kept
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "best checkpoint" in line)
+    assert line == (
+        f"The best checkpoint so far was scored by {by} and is kept in {best.parent / place}; the comparison starts anew by "
+        "counting."
+    )
+    step(callback)
+    (scored,) = best.glob("*.json")
+    assert json.loads(scored.read_text())["extractor"]["checksum"] == "of a stand-in"
+    # The same extractor again: its best one counts.
+    callback.on_train_begin()
+    assert callback.least < math.inf and (best.parent / place).exists()
 
 
 # Advice that can be followed.

@@ -10,7 +10,7 @@ from tfvae.command import UserError
 from tfvae.data.split import CHUNK, batches_of, choose, without
 from tfvae.drawing import prior
 from tfvae.drawing.model import Model, codes, drawer
-from tfvae.scoring import distances, extractors, neighbours, protocol, reconstruction, sources, vendi
+from tfvae.scoring import distances, extractors, kinds, neighbours, protocol, reconstruction, sources, vendi
 from tfvae.training import run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
@@ -25,7 +25,7 @@ def means_of_quarters(images):
 
 @pytest.fixture
 def extractor():
-    return extractors.Extractor(
+    return kinds.Extractor(
         kind=extractors.EXTRACTORS["classifier"],
         name="stand-in",
         checksum="of a stand-in",

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfvae.command import UserError
-from tfvae.scoring import extractors, protocol, scores
+from tfvae.scoring import extractors, kinds, protocol, scores
 from tfvae.studies import claims, results, tables
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
@@ -29,15 +29,16 @@ def outputs(num_images, logits=True, labels=True, seed=0):
 
 
 def extractor_of(kind):
-    return extractors.Extractor(kind, kind.title, "of a stand-in", None)
+    return kinds.Extractor(kind, kind.title, "of a stand-in", None)
 
 
 # Scores.
 
 
 def test_every_score_is_told_apart_and_says_what_people_need():
-    names = [name for key in scores.SCORES for name in scores.names_of(key)]
-    assert len(names) == len(set(names))
+    others = [INCEPTION, *(kind for kind in extractors.EXTRACTORS.values() if kind is not INCEPTION)]
+    names = {key: {one.name_by(kind) for kind in others} for key, one in scores.SCORES.items()}
+    assert sum(map(len, names.values())) == len(set().union(*names.values()))
     groups = {
         scores.QUALITY,
         scores.FIDELITY,
@@ -50,8 +51,9 @@ def test_every_score_is_told_apart_and_says_what_people_need():
     for key, one in scores.SCORES.items():
         assert key == one.key and one.title and one.better in ("more", "less", "") and one.measures in groups
         assert len(one.names) in (0, 2) and len(one.titles) in (0, 2)
-        assert [scores.find(name) for name in scores.names_of(key)] == [one] * len(scores.names_of(key))
-    assert scores.find("unheard_of") is None and scores.names_of("unheard_of") == ("unheard_of",)
+        assert {scores.find(name) for name in names[key]} == {one}
+        assert [scores.value_of({name: 1.0}, key) for name in names[key]] == [1.0] * len(names[key])
+    assert scores.find("unheard_of") is None and scores.value_of({"unheard_of": 1.0}, "unheard_of") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -82,14 +84,41 @@ def test_the_names_in_files_and_their_order_are_these(kind, names):
         "coverage_slope_over_rarity",
         *(f"coverage_of_rarity_tenth_{i}" for i in range(1, 11)),
         "vendi",
-        "class_entropy",
-        "class_divergence",
+        *(["class_entropy", "class_divergence"] if kind is CLASSIFIER else []),
         "frechet_within_class",
         "frechet_within_worst_class",
         *(["modes_captured"] if kind is CLASSIFIER else []),
         "memorisation_ratio",
     ]
     assert all(type(value) is float for value in found.values())
+
+
+def test_scores_by_any_other_extractor_name_it():
+    kind = extractors.EXTRACTORS["efficientnet_lite0"]
+    reference = protocol.Reference(outputs(1030), 3, outputs(40), outputs(20, seed=2), num_train=50)
+    found, _ = protocol.score(reference, outputs(30, seed=1), extractor_of(kind))
+    by = "_by_efficientnet_lite0"
+    assert list(found) == [
+        "efficientnet_lite0_score",
+        "efficientnet_lite0_score_std_over_splits",
+        "frechet_efficientnet_lite0_distance",
+        "kernel_efficientnet_lite0_distance",
+        "kernel_efficientnet_lite0_distance_standard_error",
+        *(f"{name}{by}" for name in ("precision", "recall", "density", "coverage")),
+        *(f"{name}{by}" for name in ("symmetric_precision", "symmetric_recall")),
+        f"coverage_slope_over_rarity{by}",
+        *(f"coverage_of_rarity_tenth_{i}{by}" for i in range(1, 11)),
+        f"vendi{by}",
+        f"frechet_within_class{by}",
+        f"frechet_within_worst_class{by}",
+        f"memorisation_ratio{by}_of_40_training_images",
+    ]
+    assert [scores.find(name).key for name in found][-1] == "memorisation_ratio"
+    assert scores.SCORES["kernel"].title_by(kind) == "kernel EfficientNet-Lite0 distance"
+    facts = protocol.declared(extractor_of(kind))["extractor"]
+    assert (facts["kind"], facts["side"], facts["resizer"], facts["checksum"]) == (
+        "efficientnet_lite0", 224, "bicubic", "of a stand-in",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -122,7 +151,7 @@ def test_a_score_is_left_out_where_something_that_it_needs_is_unknown(real, fake
 
 def test_titles_are_those_of_the_reports_tables(monkeypatch):
     by_inception, by_classifier = (
-        tables.score_titles(type("Study", (), {"inception_dir": folder})) for folder in ("a folder", None)
+        tables.score_titles(type("Study", (), {"named_kind": kind})) for kind in (INCEPTION, CLASSIFIER)
     )
     assert by_inception == {
         "score": "Inception score",
@@ -148,6 +177,7 @@ def test_titles_are_those_of_the_reports_tables(monkeypatch):
         "frechet_within_class",
         "spread_within_classes",
         "modes_captured",
+        "pairs_of_one_person",
         "memorisation_ratio",
     ]
     assert list(tables.reconstruction_titles().values()) == [
@@ -182,11 +212,9 @@ def toy_extractor(monkeypatch):
         def run(images):
             return {"features": tf.reshape(kind.prepare(images), [-1, 12])}
 
-        return extractors.Extractor(kind, kind.title, "means 1", run)
+        return kinds.Extractor(kind, kind.title, "means 1", run)
 
-    toy = extractors.Kind(
-        "toy", "means", load, "none", value_range=(0.0, 1.0), side=2, resizer="area", replica_batch=16
-    )
+    toy = kinds.Kind("toy", "means", load, "none", value_range=(0.0, 1.0), side=2, resizer="area", replica_batch=16)
     monkeypatch.setitem(extractors.EXTRACTORS, toy.name, toy)
     return toy
 
@@ -222,10 +250,14 @@ def test_a_toy_extractor_and_a_toy_score_go_through_evaluate(evaluated):
         "resolution": None,
         "dataset": None,
         "accuracy": None,
+        "side": 2,
+        "resizer": "area",
+        "antialias": False,
+        "licence": "",
     }
     assert found["scores"]["abundance"] == {"mean": 1.0, "std": None, "values": [1.0]}
-    assert found["scores"]["frechet_classifier_distance"]["mean"] > 0 and found["real"] == {}
-    assert not {"classifier_score", "class_entropy", "modes_captured"} & set(found["scores"])
+    assert found["scores"]["frechet_toy_distance"]["mean"] > 0 and found["real"] == {}
+    assert not {"toy_score", "class_entropy", "modes_captured"} & set(found["scores"])
     (line,) = (line for line in printed.splitlines() if "abundance" in line)
     assert line.split() == ["abundance", "1", "less", "is", "better"]
 
@@ -244,9 +276,12 @@ def test_a_toy_score_is_in_a_studys_tables_and_comparisons(evaluated):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--extractor=tyo"], "--extractor=tyo: expected one of inception, classifier, toy."),
+        (
+            ["--extractor=tyo"],
+            "--extractor=tyo: expected one of efficientnet_lite0, inception, classifier, dlib_face, random, saved_model, toy.",
+        ),
         (["--extractor=toy", "--classifier_dir=x"], "both of --extractor=toy and --classifier_dir given: expected one"),
-        ([], "none of --inception_dir and --classifier_dir given"),
+        (["--extractor=inception"], "--inception_dir is missing: expected the place of --extractor=inception; unpack"),
     ],
 )
 @pytest.mark.parametrize(
@@ -264,7 +299,14 @@ def test_a_wrong_choice_of_an_extractor_is_one_line(
 def test_help_shows_the_extractors_flags_and_where_their_weights_come_from():
     arguments = [sys.executable, "-m", "tfvae.evaluate", "--help"]
     text = " ".join(subprocess.run(arguments, capture_output=True, text=True).stdout.split())
-    assert "--extractor: One of inception, classifier. Default: the one whose folder is given." in text
+    assert (
+        "--extractor: Network whose features are compared, one of efficientnet_lite0, inception, classifier, " in text
+    )
+    assert "Default: the one whose folder is given, else efficientnet_lite0." in text
+    assert (
+        "--num_images: Images on each side, if there are so many. Default: by extractor, efficientnet_lite0 3,000"
+        in text
+    )
     assert (
         "--inception_dir: Folder of the extractor TF-GAN Inception (Apache-2.0): unpack https://www.kaggle.com" in text
     )
@@ -277,4 +319,4 @@ def test_a_kind_is_only_data():
     """So that one that is read from a file can be another's with other facts."""
     other = dataclasses.replace(INCEPTION, name="other", side=32, has_papers_names=False)
     assert other.preparation == "to [-1, 1], then bilinear to 32 px, not antialiased"
-    assert scores.SCORES["frechet"].name_by(other) == "frechet_classifier_distance"
+    assert scores.SCORES["frechet"].name_by(other) == "frechet_other_distance"

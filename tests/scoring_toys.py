@@ -5,13 +5,13 @@ import pwd
 import tensorflow as tf
 
 from tfvae.data import content
-from tfvae.scoring import extractors
+from tfvae.scoring import extractors, kinds
 
 CLASSIFIER = extractors.EXTRACTORS["classifier"]
 counted = []  # images that the extractor below was run on
 
 
-class Counting(extractors.Extractor):
+class Counting(kinds.Extractor):
     def __call__(self, images):
         counted.append(len(images))
         return super().__call__(images)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfvae.data import content
 from tfvae.drawing.model import Model
-from tfvae.scoring import extractors, protocol
+from tfvae.scoring import extractors, kinds
 from tfvae.studies import gallery
 
 
@@ -24,14 +25,14 @@ def test_realism_is_that_of_the_papers_formula():
 @pytest.mark.parametrize("logits", [True, False])
 def test_pictures_of_copies_find_their_originals_and_spread_as_they_do(logits, make_split, monkeypatch, tmp_path):
     train = make_split(40)
-    monkeypatch.setattr(protocol, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(content, "cache_dir", lambda: tmp_path)
 
     @tf.function
     def run(images):
         features = tf.reshape(tf.cast(images, tf.float32), [-1, 32 * 32 * 3])
         return {"features": features} | ({"logits": features[:, :2]} if logits else {})
 
-    extractor = extractors.Extractor(extractors.EXTRACTORS["classifier"], "pixels", "pixels 1", run)
+    extractor = kinds.Extractor(extractors.EXTRACTORS["classifier"], "pixels", "pixels 1", run)
     copies = lambda latent, label: train.images[np.arange(len(latent)) % 40]  # noqa: E731
     model = Model(None, {"resolution": 32, "latent_dim": 4}, 0, copies, None, 64, {})
     taken = gallery.take(model, train, extractor, 40, 0)

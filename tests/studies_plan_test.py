@@ -1,12 +1,14 @@
 """A study's plan and its tasks: what is read from flags, what is to be done, in which order and by which commands."""
 
+import json
 import pathlib
 import re
 
 import pytest
-from pretended_study import experiments, make_study, pretend, pretend_data
+from pretended_study import experiments, make_study, pretend, pretend_data, scores
 
-from tfvae.studies import plan, results, runner, tasks, work
+from tfvae.scoring import extractors
+from tfvae.studies import chapters, plan, results, runner, tables, tasks, work
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -141,6 +143,61 @@ def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
     assert not any(step.done() for step in (train, normal, gmm, pictures, held_out, noise))
 
 
+def test_a_study_scores_by_the_default_and_trains_a_classifier_only_where_modes_are_counted(tmp_path):
+    made = make_study(tmp_path, ["a/one: --dataset=cifar10", "a/two: --base_channels=8"], extractor_name=None)
+    default, classifier = (extractors.EXTRACTORS[name] for name in (extractors.DEFAULT, plan.TRAINED))
+    assert made.kinds("cifar10") == (default,) and made.kinds("shapes") == (default, classifier)
+    assert made.named_kind is default and made.extractor("cifar10") == (default, None)
+    names = [task.name for task in tasks.of_study(made, made.experiments)]
+    assert names[:2] == ["data-cifar10", "classifier-shapes"]
+    for dataset in made.datasets:
+        pretend_data(made, dataset)
+    (data,) = tasks.preparation(made, "cifar10")
+    data, network = tasks.preparation(made, "shapes")
+    folder = made.extractor("shapes", classifier)[1]
+    assert f"--output_dir={folder}" in network.arguments and not network.done()
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_text("a network")
+    assert network.done()
+    train, scored, pictures = tasks.of_run(made, [made.experiments[0]])
+    for step in (train, scored, pictures):
+        assert f"--extractor={extractors.DEFAULT}" in step.arguments
+    train, scored, of_modes, pictures = tasks.of_run(made, [made.experiments[1]])
+    assert (scored.name, of_modes.name) == ("scores", "scores by the classifier")
+    assert {"--extractor=classifier", f"--classifier_dir={folder}"} <= set(of_modes.arguments)
+    assert (
+        f"--extractor={extractors.DEFAULT}" in scored.arguments
+        and f"--extractor={extractors.DEFAULT}" in train.arguments
+    )
+    files = [made.score_file(made.experiments[1], kind=kind) for kind in (default, classifier)]
+    assert (
+        all(f"--output={file}" in step.arguments for file, step in zip(files, (scored, of_modes)))
+        and len(set(files)) == 2
+    )
+
+
+def test_modes_are_read_from_the_classifiers_scores_and_all_else_from_the_default_ones(tmp_path):
+    made = make_study(tmp_path, ["a/one: --base_channels=8"], extractor_name=None)
+    (one,) = made.experiments
+    pretend_data(made, "shapes")
+    folder = made.extractor("shapes", extractors.EXTRACTORS[plan.TRAINED])[1]
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_text("a network")
+    by_default = {"coverage_by_efficientnet_lite0": 0.7, "frechet_efficientnet_lite0_distance": 30.0}
+    for kind, values in zip(made.kinds("shapes"), (by_default, {"modes_captured": 55.0, "coverage": 0.1})):
+        found = scores(one.total_images, made.extractor_checksum("shapes", kind), **values)
+        if kind is made.kind:
+            found["scores"] = {name: found["scores"][name] for name in values}
+        file = made.score_file(one, kind=kind)
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(found))
+    (row,) = results.read(made, {}).rows
+    assert row.value("modes_captured")[0] == 55 and row.value("coverage")[0] == 0.7 and row.value("frechet")[0] == 30
+    assert row.value("precision") is None and row.scores["classes_by"]["name"] == "classifier of cifar10"
+    assert "Of classes and modes: by classifier of cifar10 (SHA-256 " in chapters.caption(made, [row], {})
+    assert tables.score_titles(made)["frechet"] == "Fréchet EfficientNet-Lite0 distance"
+
+
 def test_all_steps_of_a_dataset_have_the_resolution_that_its_experiments_ask_for(tmp_path):
     made = make_study(tmp_path, ["a/one: --resolution=64 --base_channels=8", "a/two: --base_channels=8"])
     classifier = tasks.of_study(made, made.experiments)[0]
@@ -202,7 +259,7 @@ def test_tasks_have_the_names_of_the_first_experiments_that_share_a_run(tmp_path
         (["a/classifier-shapes: --seed=1"], {}, "2 tasks of the study have the name classifier-shapes"),
         (
             ["a/one: --seed=1", "a/two: --dataset=lfw"],
-            {"classifier_dir": "here"},
+            {"folders": {"classifier_dir": "here"}},
             "one folder for 2 datasets .shapes, lfw.",
         ),
     ],

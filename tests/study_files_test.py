@@ -131,7 +131,7 @@ def listed(kubernetes, tmp_path_factory):
         lines = flags_of(kubernetes["ConfigMap", "setup"]["data"]["study.cfg"])
         experiments = plan.read_experiments([value for name, value in lines if name == "experiment"], "full", {})
     output = tmp_path_factory.mktemp("study")
-    study = plan.Study(experiments, {}, "full", output, {"": "x"}, None, None, 10_000, 3, ("main",), 10)
+    study = plan.Study(experiments, {}, "full", output, {"": "x"}, "classifier", {}, 10_000, 3, ("main",), 10)
     return work.listing(tasks.of_study(study, study.experiments))
 
 

@@ -39,13 +39,13 @@ def images(tmp_path):
 def make_study(tmp_path, monkeypatch):
     """A function that makes a study of stand-in commands: of --experiment's lines and fields of `plan.Study`."""
     monkeypatch.setattr(runner.Runner, "run", study_stand_in.run)
-    monkeypatch.setattr(plan, "_checksum", study_stand_in.checksum)
+    monkeypatch.setattr(plan, "_identified", study_stand_in.identified)
 
     def make(*lines, **changes):
         found = plan.read_experiments(lines, "full", {})
         fields = dict(
-            experiments=found, published={}, scale="full", output_dir=tmp_path / "study", data_dirs={}, inception_dir=None,
-            classifier_dir=None, num_images=20, num_seeds=1, mixture_tables=("main",), eval_points=0,
+            experiments=found, published={}, scale="full", output_dir=tmp_path / "study", data_dirs={}, folders={},
+            extractor_name="classifier", num_images=20, num_seeds=1, mixture_tables=("main",), eval_points=0,
         )  # fmt: skip
         return plan.Study(**fields | changes)
 
@@ -145,7 +145,7 @@ def test_two_folders_of_one_name_share_no_classifier_and_no_result(make_study, i
 
 
 def test_a_classifier_of_other_images_is_not_taken_for_the_datasets_own(make_study, images, tmp_path, capsys):
-    study = make_study(*lines_of(f"folder:{images('cats')}"), classifier_dir=str(tmp_path / "given"))
+    study = make_study(*lines_of(f"folder:{images('cats')}"), folders={"classifier_dir": str(tmp_path / "given")})
     assert do(study) == {}
     images("cats", "another cat")
     failed = do(study)
@@ -241,6 +241,7 @@ def run_study(make_study, images, run_command, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sizes, "of_experiments", lambda *arguments: {})
     flags = [f"--experiment={line}" for line in lines_of(f"folder:{images('cats')}")]
     flags += ["--published=gan: FID=25", f"--output_dir={tmp_path / 'study'}", "--num_images=20", "--num_seeds=1"]
+    flags += ["--extractor=classifier"]
 
     def run(*more):
         capsys.readouterr()  # what a command that failed has printed

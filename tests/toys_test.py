@@ -17,7 +17,7 @@ from tfvae.data import datasets
 from tfvae.objectives import losses
 from tfvae.objectives.objective import Objective
 from tfvae.publishing import published
-from tfvae.scoring import extractors, scores
+from tfvae.scoring import extractors, kinds, scores
 from tfvae.studies import plan, results, tables
 from tfvae.training import build, run
 
@@ -86,7 +86,7 @@ def load_mean_colours(kind, folder):
         colours = tf.reduce_mean(tf.cast(images, tf.float32), [1, 2]) / 255.0
         return {"features": colours, "logits": tf.concat([colours, 1.0 - colours], -1)}
 
-    return extractors.Extractor(kind, "mean colours", "0" * 64, means)
+    return kinds.Extractor(kind, "mean colours", "0" * 64, means)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def toys(monkeypatch):
         "stripes",
         datasets.Dataset("stripes", "Stripes", "stripes across or down", Stripes, resolution=32),
     )
-    kind = extractors.Kind("mean_colours", "mean colours", load_mean_colours, "none: it has no weights")
+    kind = kinds.Kind("mean_colours", "mean colours", load_mean_colours, "none: it has no weights")
     monkeypatch.setitem(extractors.EXTRACTORS, "mean_colours", kind)
     brightness = scores.Score(
         "brightness_gap",

@@ -15,7 +15,7 @@ ADVERSARIAL_LOSSES = ("vanilla", "hinge", "least_squares", "wasserstein", "relat
 AUGMENT_POLICIES = ("color", "translation", "cutout")
 DECODER_VARIANCES = ("fixed", "learned", "optimal")
 # Flags that say where things lie on one machine, and nothing of the experiment.
-PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir")
+PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir", "extractor_dir", "extractor_archive")
 
 
 def _flag(default, help_text, choices=None, minimum=None, free=False, objectives=()):
@@ -195,13 +195,26 @@ class Config:
     )
     eval_images: int = _flag(2_000, "Images on each side of these scores.", minimum=16, free=True)
     extractor: str | None = _flag(
-        None, "Network whose features these scores compare, by name. Default: the one whose folder is given.", free=True
+        None,
+        "Network whose features these scores compare, by name (see docs/scoring.md). Default: the one whose folder is given, "
+        "else efficientnet_lite0.",
+        free=True,
     )
     inception_dir: str | None = _flag(
         None, "Folder of TF-GAN's Inception, as the extractor of these scores (see docs/scoring.md).", free=True
     )
     classifier_dir: str | None = _flag(
         None, "Folder that tfvae.train_classifier made, as the extractor of these scores.", free=True
+    )
+    extractor_dir: str | None = _flag(
+        None,
+        "Folder of a SavedModel and extractor.json, as the extractor of these scores (see docs/scoring.md).",
+        free=True,
+    )
+    extractor_archive: str | None = _flag(
+        None,
+        "Archive with the weights of dlib_face, as the extractor of these scores (see docs/scoring.md).",
+        free=True,
     )
     checkpoint_every_seconds: float = _flag(600.0, "Seconds between two checkpoints.", minimum=0, free=True)
     keep_checkpoints: int = _flag(3, "Newest checkpoints that are kept.", minimum=1, free=True)

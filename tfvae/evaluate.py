@@ -1,6 +1,6 @@
 """Scores a model, images or a split of a dataset against real images, and says how.
 
-python -m tfvae.evaluate --model_dir=runs/cifar10_gan --classifier_dir=runs/classifier_cifar10
+python -m tfvae.evaluate --model_dir=runs/cifar10_gan
 python -m tfvae.evaluate --images=pictures/ --dataset=cifar10 --inception_dir=inception
 
 Writes a JSON file with the scores and everything that they depend on, and prints them. The same command gives the same file.
@@ -33,7 +33,14 @@ BACKGROUND = flags.DEFINE_string(
 )
 REFERENCE_SPLIT = flags.DEFINE_string("reference_split", "train", "Split of --dataset to compare with.")
 load_extractor = extractors.define_flags()
-NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "Images on each side, if there are so many.", 2)
+NUM_IMAGES = flags.DEFINE_integer(
+    "num_images",
+    None,
+    "Images on each side, if there are so many. Default: by extractor, "
+    + ", ".join(f"{kind.name} {kind.num_images:,}" for kind in extractors.EXTRACTORS.values())
+    + ".",
+    2,
+)
 MEMORISATION = flags.DEFINE_enum(
     "memorisation",
     "num_images",
@@ -91,7 +98,7 @@ from tfvae.data.split import choose, without
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
 from tfvae.publishing import published
-from tfvae.scoring import classes, modes, protocol, scores, sources
+from tfvae.scoring import classes, modes, neighbours, protocol, scores, sources
 from tfvae.training import run
 from tfvae.training import strategy as strategies
 
@@ -156,7 +163,7 @@ def evaluate(paths):
     source = make_source(paths["images"], model, prior, split, reference.outputs.labels, load)
     if paths["images"]:
         print(source.split.summary, flush=True)
-    number = min(NUM_IMAGES.value, source.num_images or NUM_IMAGES.value)
+    number = min(most_images(extractor), source.num_images or most_images(extractor))
     # Where a source has no more images, every seed would take the same ones.
     num_seeds = 1 if source.num_images == number else NUM_SEEDS.value
     seeds = list(range(SEED.value, SEED.value + num_seeds))
@@ -180,7 +187,11 @@ def evaluate(paths):
     if not defined:
         raise ValueError(f"no score is defined for these images: {next(iter(undefined.values()))}")
     real_logits = reference.outputs.logits
-    of_real = {} if real_logits is None else {"class_entropy": lambda: classes.class_entropy(real_logits)}
+    known = real_logits is not None and extractor.kind.knows_classes
+    of_real = {} if not known else {"class_entropy": lambda: classes.class_entropy(real_logits)}
+    if extractor.kind.same_person:
+        features = reference.outputs.features
+        of_real["pairs_of_one_person"] = lambda: neighbours.share_of_near_pairs(features, extractor.kind.same_person)
     result = {
         "source": source.facts,
         "reference": {
@@ -230,6 +241,11 @@ def load_model(paths):
     return published.load(paths["saved_model"]) if paths["saved_model"] else None
 
 
+def most_images(extractor):
+    """How many images are asked for on each side."""
+    return NUM_IMAGES.value or extractor.kind.num_images
+
+
 def make_source(images, model, prior, split, reference_labels, load):
     """The images to score, one of the classes of `tfvae.scoring.sources`. images: path of --images, or None."""
     if model:
@@ -250,8 +266,9 @@ def make_reference(split, held_out, load, extractor, cache_dir):
 
     Features take minutes: unless --memorisation=all, those of no more images of a split are extracted than are asked for.
     """
-    rows = choose(split.num_images, NUM_IMAGES.value)
-    limit = None if MEMORISATION.value == "all" else NUM_IMAGES.value
+    number = most_images(extractor)
+    rows = choose(split.num_images, number)
+    limit = None if MEMORISATION.value == "all" else number
     known = load("train") if held_out else None
     train = unseen = None
     if held_out:
@@ -260,7 +277,7 @@ def make_reference(split, held_out, load, extractor, cache_dir):
     if known is split:
         outputs = train if limit else train.rows(rows)
     else:
-        outputs = protocol.outputs_of_split(split, extractor, cache_dir, NUM_IMAGES.value)
+        outputs = protocol.outputs_of_split(split, extractor, cache_dir, number)
     frequencies = protocol.mode_frequencies(split.dataset, extractor)
     return protocol.Reference(outputs, split.num_classes, train, unseen, known and known.num_images, frequencies), rows
 
@@ -282,10 +299,11 @@ def reconstruction_scores(model, reference, reference_split, rows, held_out, loa
     train = load("train")
     held_out = held_out or train
     rest = without(train, reference_split, rows)
-    known = len(rest) < min(LEAST_UNSEEN, NUM_IMAGES.value)
+    number = most_images(extractor)
+    known = len(rest) < min(LEAST_UNSEEN, number)
     chosen = np.arange(train.num_images) if known else rest
-    chosen = chosen[choose(len(chosen), NUM_IMAGES.value, seed=1)]
-    compared = choose(held_out.num_images, NUM_IMAGES.value)
+    chosen = chosen[choose(len(chosen), number, seed=1)]
+    compared = choose(held_out.num_images, number)
     parts = {}
     for name, latent in RECONSTRUCTIONS.items():
         sampled = name == "reconstruction_from_samples"
@@ -369,7 +387,7 @@ def table(result):
     seeds = result["seeds"]
     lines = [
         f"{result['num_images']:,} images against {reference['images']:,} of {reference['dataset']} {reference['split']}, by "
-        f"{extractor['name']} ({extractor['checksum'][:12]}); "
+        f"{extractor['name']} (SHA-256 {extractor['checksum'][:12]}; images: {extractor['preparation']}); "
         + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
     ]
     known = result.get("modes", {})
@@ -379,8 +397,8 @@ def table(result):
         notes = [f"{better} is better"] if better else []
         notes += [f"{number:,} held-out images {held_out[name]:.5g}"] if name in held_out else []
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-        lines.append(f"  {name:<40} {value['mean']:>10.5g}{spread:<12} {'; '.join(notes)}")
-    lines += [f"  {name:<40} not defined: {reason}" for name, reason in result["undefined"].items()]
+        lines.append(f"  {name:<44} {value['mean']:>10.5g}{spread:<12} {'; '.join(notes)}")
+    lines += [f"  {name:<44} not defined: {reason}" for name, reason in result["undefined"].items()]
     for part in (result[name] for name in RECONSTRUCTIONS if name in result):
         lines.append(
             f"reconstructions from {part['latent']}: errors of {part['errors_of']['images']:,} images of "

@@ -16,6 +16,7 @@ from absl import flags
 
 from tfvae import command
 from tfvae.data import datasets
+from tfvae.scoring import extractors
 from tfvae.studies import plan
 
 EXPERIMENT = flags.DEFINE_multi_string(
@@ -42,13 +43,11 @@ COMMON_FLAGS = flags.DEFINE_string(
     "common_flags", "", "Flags of tfvae.train for all, such as --precision=mixed_bfloat16."
 )
 DATA_DIR = flags.DEFINE_multi_string("data_dir", [], "DATASET=FOLDER, or a folder for all; as tfvae.train's. Repeated.")
-INCEPTION_DIR = flags.DEFINE_string("inception_dir", None, "Extractor of all scores: folder of TF-GAN's Inception.")
-CLASSIFIER_DIR = flags.DEFINE_string(
-    "classifier_dir",
-    None,
-    "Extractor without Inception: folders of tfvae.train_classifier, {dataset} for the dataset's name; what is missing is "
-    "trained. Default: in --output_dir, one for each dataset's images.",
-)
+EXTRACTOR = flags.DEFINE_string("extractor", None, f"{extractors.flag_help()} Missing classifiers are trained.")
+FOLDERS = {
+    flag: flags.DEFINE_string(flag, None, extractors.folder_help(flag) + " {dataset} in it: the dataset's name.")
+    for flag in extractors.FLAGS
+}
 NUM_IMAGES = flags.DEFINE_integer(
     "num_images", 10_000, "Most images on each side of a score; datasets with few held-out images take fewer.", 20
 )
@@ -80,20 +79,19 @@ def make_study():
     output_dir = command.path("output_dir", OUTPUT_DIR.value or f"runs/study_{SCALE.value}")
     images = plan.read_pairs("images", IMAGES.value, int)
     experiments = plan.read_experiments(EXPERIMENT.value, SCALE.value, images, shlex.split(COMMON_FLAGS.value))
-    if INCEPTION_DIR.value and CLASSIFIER_DIR.value:
-        raise ValueError("both --inception_dir and --classifier_dir given: expected one; their scores do not compare.")
+    folders = {name: str(command.path(name, flag.value)) for name, flag in FOLDERS.items() if flag.value}
+    kind = extractors.kind_of(EXTRACTOR.value, **folders)
+    if kind.name != plan.TRAINED:
+        extractors.choose(EXTRACTOR.value, **folders)
     data_dirs = plan.read_pairs("data_dir", DATA_DIR.value, default_key=True)
-    inception_dir, classifier_dir = (
-        str(command.path(flag.name, flag.value)) if flag.value else None for flag in (INCEPTION_DIR, CLASSIFIER_DIR)
-    )
     return plan.Study(
         experiments=experiments,
         published=plan.read_published(PUBLISHED.value, experiments),
         scale=SCALE.value,
         output_dir=output_dir,
         data_dirs={dataset: str(command.path("data_dir", folder)) for dataset, folder in data_dirs.items()},
-        inception_dir=inception_dir,
-        classifier_dir=classifier_dir,
+        extractor_name=EXTRACTOR.value,
+        folders=folders,
         num_images=NUM_IMAGES.value,
         num_seeds=NUM_SEEDS.value,
         mixture_tables=tuple(MIXTURE_TABLES.value),
@@ -153,7 +151,7 @@ def main(argv):
 
 def shown_command(arguments):
     """The command for readers of the report, who have other folders than this machine."""
-    places = "|".join(f.name for f in (OUTPUT_DIR, DATA_DIR, INCEPTION_DIR, CLASSIFIER_DIR))
+    places = "|".join(f.name for f in (OUTPUT_DIR, DATA_DIR, *FOLDERS.values()))
     shown = [re.sub(rf"^(--(?:{places})=(?:\w+=)?).*", r"\1…", argument) for argument in arguments]
     # It makes nothing of what is shown.
     shown = [argument for argument in shown if argument not in ("--report_only", "--report_only=true")]

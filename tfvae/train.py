@@ -62,9 +62,8 @@ def main(argv):
             settings = build.resolve(settings, split)
             extractor = None
             if settings.eval_every_images:
-                extractor = extractors.load(
-                    settings.extractor, inception_dir=settings.inception_dir, classifier_dir=settings.classifier_dir
-                )
+                folders = {flag: getattr(settings, flag, None) for flag in extractors.FLAGS}
+                extractor = extractors.load(settings.extractor, **folders)
                 protocol.check_resolution(extractor, split)
             with strategy.scope():
                 model = build.make_objective(settings, split.num_classes)

@@ -1,4 +1,4 @@
-"""Trains a small classifier on a dataset's own labels: the extractor of scores where Inception is not at hand.
+"""Trains a small classifier on a dataset's own labels: an extractor of scores that knows its classes and counts modes.
 
 python -m tfvae.train_classifier --dataset=cifar10 --output_dir=runs/classifier_cifar10
 
@@ -17,7 +17,7 @@ from absl import flags
 
 from tfvae import command, config
 from tfvae.data import datasets
-from tfvae.scoring import extractors
+from tfvae.scoring import saved_models
 
 DATASET = flags.DEFINE_string("dataset", config.Config.dataset, datasets.flag_help())
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's.")
@@ -44,7 +44,7 @@ def check_flags():
     if not OUTPUT_DIR.value:
         raise ValueError("--output_dir is missing: expected the classifier's folder, such as runs/classifier_cifar10.")
     output = command.path("output_dir", OUTPUT_DIR.value)
-    command.check_replaceable(output, "output_dir", extractors.foreign_to_classifier, OVERWRITE.value)
+    command.check_replaceable(output, "output_dir", saved_models.foreign_to_classifier, OVERWRITE.value)
     config.colour(BACKGROUND.value)
     return output, command.path("data_dir", DATA_DIR.value) if DATA_DIR.value else None
 

@@ -73,6 +73,7 @@ class Dataset:
         config: of its builder's configurations, if it has some: all after the first are called NAME/CONFIG.
         frequencies: function of that configuration -> float64 [1000], how frequent each mode is, where each image has one
             object in each channel and the kinds of the three are its mode; else None.
+        counts_modes: whether its classifier's classes are all the modes that there are, so that a study counts them.
         cpu_images: real images that each experiment of a study sees with `--scale=cpu`.
     """
 
@@ -89,6 +90,7 @@ class Dataset:
     source: str | None = None
     config: str | None = None
     frequencies: Callable | None = None
+    counts_modes: bool = False
     # A multiple of 1,600, so whole steps of every recipe: 1 to 5 discriminator steps of 32 images, 10 steps per call.
     cpu_images: int = 80_000
 
@@ -154,6 +156,7 @@ DATASETS = {
             protocol=Protocol("train", "test", 4_000),
             recipe=Recipe(base_channels=16, epochs=3),
             classes=shapes.modes,
+            counts_modes=True,
         ),
         *(
             Dataset(

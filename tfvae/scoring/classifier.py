@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfvae.command import replace_folder
 from tfvae.data import datasets, pipeline
 from tfvae.networks import layers
-from tfvae.scoring import extractors
+from tfvae.scoring import saved_models
 
 HELD_OUT_SHARE = 10  # one of so many images where there is no split for it
 
@@ -134,7 +134,7 @@ def accuracies(network, held_out):
 
 def save(extractor, facts, output):
     """Writes SavedModel and `classifier.json` beside, then renames. Raises: UserError: `output` may not be replaced."""
-    with replace_folder(output, "output_dir", extractors.foreign_to_classifier) as folder:
+    with replace_folder(output, "output_dir", saved_models.foreign_to_classifier) as folder:
         extractor.export(str(folder), verbose=False)
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-        (folder / extractors.CLASSIFIER_FACTS).write_text(text, encoding="utf-8")
+        (folder / saved_models.CLASSIFIER_FACTS).write_text(text, encoding="utf-8")

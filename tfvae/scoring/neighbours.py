@@ -179,6 +179,20 @@ def memorisation_ratio(real_train, real_test, fake):
     return actual / expected
 
 
+def share_of_near_pairs(features, distance):
+    """Part of all pairs of images that are nearer than `distance` to each other: by a face descriptor, pairs of one person.
+
+    1 / m for m people as often as each other; 1 where all images are of one.
+
+    Args:
+        features: float [n, D], n 2 or more. distance: in the features' unit.
+    """
+    points = checks.matrix("features", features, 2)
+    points = points - points.mean(axis=0)
+    near = sum(np.count_nonzero(distances < distance**2) for _, distances in _distance_blocks(points, points))
+    return float((near - len(points)) / (len(points) * (len(points) - 1)))
+
+
 def _squared_distances(rows, columns):
     norms = np.sum(rows**2, axis=1)[:, None] + np.sum(columns**2, axis=1)
     distances = rows @ columns.T

@@ -205,6 +205,7 @@ def score(reference, fake, extractor, seed=0, codes=None):
         mode_frequencies=reference.mode_frequencies,
         codes=codes,
         knows_classes=extractor.kind.knows_classes,
+        same_person=extractor.kind.same_person,
         seed=seed,
     )
     possible = [one for one in scores.SCORES.values() if given.known.issuperset(one.needs)]
@@ -361,8 +362,11 @@ def likelihood_scores(model, train, held_out, num_samples=1, seed=0):
 def declared(extractor):
     """What a reader has to know of how the scores were made: a plain dict for `scores.json`."""
     facts = ("name", "checksum", "preparation", "resolution", "dataset", "accuracy")
+    of_kind = ("side", "resizer", "antialias", "licence")
     return {
-        "extractor": {"kind": extractor.kind.name} | {name: getattr(extractor, name) for name in facts},
+        "extractor": {"kind": extractor.kind.name}
+        | {name: getattr(extractor, name) for name in facts}
+        | {name: getattr(extractor.kind, name) for name in of_kind},
         "computed_by": "TF-GAN 2.1.0 (score, Fréchet and kernel distance); tfvae.scoring (the others)",
         "score_splits": scores.SPLITS,
         "precision_and_recall_neighbours": neighbours.PRECISION_BALLS[0],

@@ -26,6 +26,7 @@ LIKELIHOOD = "likelihood"
 LOGITS = "logits"  # of the real and of the drawn images
 LABELS = "labels"  # of the real and of the drawn images
 KNOWN_CLASSES = "known classes"  # logits of the classes of the dataset itself
+PEOPLE = "people"  # features that tell people apart
 HELD_OUT = "held-out images"  # features of training images and of real images that are not among them
 PAIRS = "pairs"  # images and their reconstructions
 MODES = "modes"  # kinds of object in each channel of the drawn images, and how frequent each mode is in the data
@@ -50,8 +51,9 @@ class Score:
         measures: QUALITY, FIDELITY, VARIETY, COPYING, RECONSTRUCTION, LIKELIHOOD; "": the report's tables leave it out.
         needs: of `LOGITS` and so on; it is computed where all of them are known.
         names: (with TF-GAN's Inception, with any other extractor), its name in files; empty: `key` with both. Names that papers
-            gave to scores by Inception are right for that extractor alone.
-        titles: the same for people; empty: `title` with both.
+            gave to scores by Inception are right for that extractor alone. In the second one {name} is the extractor's, and {by}
+            is "_by_" and that, or nothing where its `Kind.has_short_names`.
+        titles: the same for people, {name} being the title of the extractor's kind; empty: `title` with both.
         of_part: how its name in files goes on where it is of `Given.train`, and that is a part of the training images; formatted
             with their number.
     """
@@ -73,11 +75,24 @@ class Score:
 
     def name_by(self, kind):
         """Its name in files, by an extractor of a kind of `extractors.EXTRACTORS`."""
-        return self.names[0 if kind.has_papers_names else 1] if self.names else self.key
+        by_inception, by_other = self.names or (self.key, self.key)
+        by = "" if kind.has_short_names else f"_by_{kind.name}"
+        return by_inception if kind.has_papers_names else by_other.format(name=kind.name, by=by)
 
     def title_by(self, kind):
         """Its title for people, by an extractor of a kind of `extractors.EXTRACTORS`."""
-        return self.titles[0 if kind.has_papers_names else 1] if self.titles else self.title
+        by_inception, by_other = self.titles or (self.title, self.title)
+        return by_inception if kind.has_papers_names else by_other.format(name=kind.title)
+
+    def has_name(self, name, of_part=False):
+        """Whether it may have that name in files, by any extractor. of_part: also of a part of the training images."""
+        by_inception, by_other = self.names or (self.key, self.key)
+        other = re.escape(by_other).replace(r"\{name\}", r"\w+").replace(r"\{by\}", r"(_by_\w+?)?")
+        part = re.search(r"\d+".join(map(re.escape, self.of_part.split("{}"))) + "$", name) if self.of_part else None
+        if part and not of_part:
+            return False
+        whole = name[: part.start()] if part else name
+        return re.fullmatch(f"{re.escape(by_inception)}|{other}", whole) is not None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,6 +107,7 @@ class Given:
         codes: float [N, Z], the posteriors' means of the images whose reconstructions `fake` are; None: `fake` are samples.
         knows_classes: the logits are of the dataset's own classes.
         mode_frequencies: float [1000], of the dataset's known modes, or None.
+        same_person: two pictures whose features are nearer to each other are of one person; None: nobody knows.
         seed: of the order in which images form splits and blocks.
     """
 
@@ -104,6 +120,7 @@ class Given:
     codes: np.ndarray | None = None
     knows_classes: bool = False
     mode_frequencies: np.ndarray | None = None
+    same_person: float | None = None
     seed: int = 0
 
     @property
@@ -115,6 +132,7 @@ class Given:
             LOGITS: all(outputs.logits is not None for outputs in both),
             LABELS: self.num_classes > 0 and all(outputs.labels is not None for outputs in both),
             KNOWN_CLASSES: self.knows_classes and all(outputs.logits is not None for outputs in both),
+            PEOPLE: self.same_person is not None,
             HELD_OUT: self.train is not None and self.held_out is not None,
             MODES: modes_known,
             UNEQUAL_MODES: modes_known and np.ptp(self.mode_frequencies) > 0,
@@ -141,6 +159,10 @@ class Given:
     def neighbourhoods(self):
         return neighbours.Neighbourhoods(*self.features)
 
+    @property
+    def symmetric(self):
+        return self.neighbourhoods.symmetric_precision_recall()
+
     @functools.cached_property
     def frechet_per_class(self):
         """Of the classes that have enough images on both sides."""
@@ -161,7 +183,7 @@ def kernel_standard_error(given):
     return error
 
 
-def coverage_slope_over_rarity(given):
+def coverage_slope(given):
     """By least squares, from the most usual tenth of the real images to the rarest one; below 0: the rare ones are left out."""
     tenths = given.neighbourhoods.coverage_by_rarity()
     return np.polyfit(np.linspace(0.0, 1.0, len(tenths)), tenths, 1)[0]
@@ -262,15 +284,15 @@ SCORES = {
             "more",
             QUALITY,
             needs=(LOGITS,),
-            names=("inception_score", "classifier_score"),
-            titles=("Inception score", "classifier score"),
+            names=("inception_score", "{name}_score"),
+            titles=("Inception score", "{name} score"),
         ),
         Score(
             "score_std_over_splits",
             lambda given: given.inception_score[1],
             "standard deviation of the score over splits of the images",
             needs=(LOGITS,),
-            names=("inception_score_std_over_splits", "classifier_score_std_over_splits"),
+            names=("inception_score_std_over_splits", "{name}_score_std_over_splits"),
         ),
         Score(
             "frechet",
@@ -278,8 +300,8 @@ SCORES = {
             "Fréchet distance",
             "less",
             QUALITY,
-            names=("frechet_inception_distance", "frechet_classifier_distance"),
-            titles=("Fréchet Inception distance", "Fréchet classifier distance"),
+            names=("frechet_inception_distance", "frechet_{name}_distance"),
+            titles=("Fréchet Inception distance", "Fréchet {name} distance"),
         ),
         Score(
             "kernel",
@@ -287,53 +309,45 @@ SCORES = {
             "kernel distance",
             "less",
             QUALITY,
-            names=("kernel_inception_distance", "kernel_classifier_distance"),
-            titles=("kernel Inception distance", "kernel classifier distance"),
+            names=("kernel_inception_distance", "kernel_{name}_distance"),
+            titles=("kernel Inception distance", "kernel {name} distance"),
         ),
         Score(
             "kernel_standard_error",
             kernel_standard_error,
             "standard error of the kernel distance",
-            names=("kernel_inception_distance_standard_error", "kernel_classifier_distance_standard_error"),
-        ),
-        Score("precision", lambda given: given.neighbourhoods.precision_recall()[0], "precision", "more", FIDELITY),
-        Score("recall", lambda given: given.neighbourhoods.precision_recall()[1], "recall", "more", VARIETY),
-        Score("density", lambda given: given.neighbourhoods.density_coverage()[0], "density", "more", FIDELITY),
-        Score("coverage", lambda given: given.neighbourhoods.density_coverage()[1], "coverage", "more", VARIETY),
-        Score(
-            "symmetric_precision",
-            lambda given: given.neighbourhoods.symmetric_precision_recall()[0],
-            "symmetric precision",
-            "more",
-            FIDELITY,
-        ),
-        Score(
-            "symmetric_recall",
-            lambda given: given.neighbourhoods.symmetric_precision_recall()[1],
-            "symmetric recall",
-            "more",
-            VARIETY,
-        ),
-        Score(
-            "coverage_slope_over_rarity", coverage_slope_over_rarity, "slope of coverage over rarity", measures=VARIETY
+            names=("kernel_inception_distance_standard_error", "kernel_{name}_distance_standard_error"),
         ),
         *(
-            Score(
-                f"coverage_of_rarity_tenth_{i + 1}",
-                lambda given, i=i: given.neighbourhoods.coverage_by_rarity()[i],
-                f"coverage of the {i + 1}. tenth of the real images by rarity",
-                "more",
+            Score(key, function, title, better, measures, names=(key, key + "{by}"))
+            for key, function, title, better, measures in (
+                ("precision", lambda given: given.neighbourhoods.precision_recall()[0], "precision", "more", FIDELITY),
+                ("recall", lambda given: given.neighbourhoods.precision_recall()[1], "recall", "more", VARIETY),
+                ("density", lambda given: given.neighbourhoods.density_coverage()[0], "density", "more", FIDELITY),
+                ("coverage", lambda given: given.neighbourhoods.density_coverage()[1], "coverage", "more", VARIETY),
+                ("symmetric_precision", lambda given: given.symmetric[0], "symmetric precision", "more", FIDELITY),
+                ("symmetric_recall", lambda given: given.symmetric[1], "symmetric recall", "more", VARIETY),
+                ("coverage_slope_over_rarity", coverage_slope, "slope of coverage over rarity", "", VARIETY),
+                *(
+                    (
+                        f"coverage_of_rarity_tenth_{i + 1}",
+                        lambda given, i=i: given.neighbourhoods.coverage_by_rarity()[i],
+                        f"coverage of the {i + 1}. tenth of the real images by rarity",
+                        "more",
+                        "",
+                    )
+                    for i in range(neighbours.TENTHS)
+                ),
+                ("vendi", lambda given: vendi.vendi_score(given.fake.features), "Vendi score", "more", VARIETY),
             )
-            for i in range(neighbours.TENTHS)
         ),
-        Score("vendi", lambda given: vendi.vendi_score(given.fake.features), "Vendi score", "more", VARIETY),
         Score(
             "class_entropy",
             lambda given: classes.class_entropy(given.fake.logits),
             "class entropy",
             "more",
             VARIETY,
-            needs=(LOGITS,),
+            needs=(KNOWN_CLASSES,),
         ),
         Score(
             "class_divergence",
@@ -341,7 +355,7 @@ SCORES = {
             "class divergence",
             "less",
             VARIETY,
-            needs=(LOGITS,),
+            needs=(KNOWN_CLASSES,),
         ),
         Score(
             "frechet_within_class",
@@ -350,6 +364,7 @@ SCORES = {
             "less",
             VARIETY,
             needs=(LABELS,),
+            names=("frechet_within_class", "frechet_within_class{by}"),
         ),
         Score(
             "frechet_within_worst_class",
@@ -357,6 +372,7 @@ SCORES = {
             "Fréchet distance within the worst class",
             "less",
             needs=(LABELS,),
+            names=("frechet_within_worst_class", "frechet_within_worst_class{by}"),
         ),
         Score(
             "spread_within_classes",
@@ -367,6 +383,15 @@ SCORES = {
         ),
         Score("modes_captured", modes_captured, "modes captured", "more", VARIETY, needs=(KNOWN_CLASSES,)),
         Score(
+            "pairs_of_one_person",
+            lambda given: neighbours.share_of_near_pairs(given.fake.features, given.same_person),
+            "pairs of one person",
+            "less",
+            VARIETY,
+            needs=(PEOPLE,),
+            names=("pairs_of_one_person", "pairs_of_one_person{by}"),
+        ),
+        Score(
             "memorisation_ratio",
             lambda given: neighbours.memorisation_ratio(
                 given.train.features, given.held_out.features, given.fake.features
@@ -374,6 +399,7 @@ SCORES = {
             "memorisation ratio",
             measures=COPYING,
             needs=(HELD_OUT,),
+            names=("memorisation_ratio", "memorisation_ratio{by}"),
             of_part="_of_{}_training_images",
         ),
     )
@@ -385,16 +411,12 @@ def measuring(*groups):
     return [one for group in groups for one in SCORES.values() if one.measures == group]
 
 
-def names_of(key):
-    """The names that a score may have in a file, a tuple: its record's, or `key` itself where there is no such record."""
-    return (SCORES[key].names if key in SCORES else ()) or (key,)
+def value_of(values, key):
+    """What a dict by names in files holds of the score `key`, by whatever extractor, or None."""
+    has_name = SCORES[key].has_name if key in SCORES else key.__eq__
+    return next((value for name, value in values.items() if has_name(name)), None)
 
 
 def find(name):
     """The `Score` that has a name in files, or None."""
-    for key, one in SCORES.items():
-        before, number, after = one.of_part.partition("{}")
-        of_part = number and re.fullmatch(rf"{re.escape(key + before)}\d+{re.escape(after)}", name)
-        if of_part or name in names_of(key):
-            return one
-    return None
+    return next((one for one in SCORES.values() if one.has_name(name, of_part=True)), None)

@@ -19,7 +19,7 @@ from tfvae.config import Config, colour
 from tfvae.data import folder, pipeline
 from tfvae.data.images import on_background
 from tfvae.data.split import CHUNK, batches_of, choose
-from tfvae.scoring import extractors
+from tfvae.scoring import kinds
 
 
 class Generator:
@@ -160,7 +160,7 @@ def _read_npz(path, resolution, background):
         raise ValueError(f"its arrays are called {shown}: expected one called {' or '.join(IMAGE_ARRAYS)}")
     if images.ndim == 4 and images.shape[-1] == 4 and images.dtype == np.uint8:
         images = on_background(images, background)
-    extractors.check_images(images)
+    kinds.check_images(images)
     _check_size(images.shape[2], images.shape[1], resolution)
     others = [other for other in found if other not in (name, of_labels)]
     notes = (f"images are its array '{name}'" + (f", labels '{of_labels}'" if of_labels else ""),)

@@ -196,13 +196,15 @@ def caption(study, rows, calibrations):
         else "one set of drawn images"
     )
     weights = {row.scores["source"]["weights"] for row in rows if row.scores}
+    judge = known.get("classes_by")
+    of_classes = f" Of classes and modes: by {judge['name']} (SHA-256 {judge['checksum'][:12]})." if judge else ""
     return (
         f"*Measured:* {known['num_images']:,} drawn images against {reference['images']:,} of {reference['dataset']} "
         f"{reference['split']}, by {extractor['name']} (SHA-256 {extractor['checksum'][:12]}{accuracy}; images: "
         f"{extractor['preparation']}); {spread} (seeds from {seeds[0]} on), one training each"
         + (f"; weights {', or '.join(sorted(weights))}" if weights else "")
         + f". Neighbours: {known['protocol']['precision_and_recall_neighbours']} for precision and recall, "
-        f"{known['protocol']['density_and_coverage_neighbours']} for density and coverage."
+        f"{known['protocol']['density_and_coverage_neighbours']} for density and coverage." + of_classes
     )
 
 

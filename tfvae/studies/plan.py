@@ -20,11 +20,12 @@ from absl import flags
 
 from tfvae import config
 from tfvae.data import datasets
-from tfvae.scoring import extractors
+from tfvae.scoring import extractors, saved_models
 from tfvae.studies import identity
 
 # {scale: FLOP/s that training is assumed to sustain until something was measured}
 SCALES = {"full": 20e12, "cpu": 0.15e12}
+TRAINED = "classifier"  # the extractor that a study trains where it is missing
 # --scale=cpu: one rule for every experiment, whatever its objective.
 WIDTH_DIVISOR, WIDTH_MULTIPLE = 4, 4  # BigGAN-deep's widths are multiples of 4
 BATCH_DIVISOR, LEAST_BATCH = 16, 32
@@ -86,8 +87,8 @@ class Study:
         experiments: in the order of their declaration. published: {name: {quantity: value}}, texts.
         scale: of `SCALES`. output_dir: `pathlib.Path`.
         data_dirs: {dataset, or "" for all: folder}.
-        inception_dir: extractor for every dataset, or None: classifiers.
-        classifier_dir: where they are or are made, `{dataset}` for the dataset's name; None: in `output_dir`.
+        extractor_name, folders: of the extractor of every dataset, as `extractors.kind_of`'s. `{dataset}` in a folder: the
+            dataset's name. Classifiers without a folder are in `output_dir`.
         num_images: most images on each side of a score. num_seeds: sets of drawn images.
         mixture_tables: tables whose VAEs are scored with the mixture prior too.
         eval_points: scores along each training; 0: none.
@@ -98,8 +99,8 @@ class Study:
     scale: str
     output_dir: pathlib.Path
     data_dirs: dict
-    inception_dir: str | None
-    classifier_dir: str | None
+    extractor_name: str | None
+    folders: dict
     num_images: int
     num_seeds: int
     mixture_tables: tuple[str, ...]
@@ -168,32 +169,54 @@ class Study:
         data = identity.read(self.data_file(dataset, resolution))
         return data.key if data else "unread"
 
-    def extractor(self, dataset):
-        """(flag's name, folder) of a dataset's extractor."""
-        if self.inception_dir:
-            return "inception_dir", pathlib.Path(self.inception_dir)
-        if self.classifier_dir:
-            return "classifier_dir", pathlib.Path(
-                self.classifier_dir.replace("{dataset}", datasets.record(dataset).slug)
+    @property
+    def kind(self):
+        """The `Kind` of extractor that scores."""
+        return extractors.kind_of(self.extractor_name, **self.folders)
+
+    @property
+    def named_kind(self):
+        """The same, with the name that its folder gives it, if it is there."""
+        try:
+            return (
+                self.kind if self.kind.name == TRAINED else _identified(self.kind, self.folders.get(self.kind.flag))[0]
             )
-        key = self.data_key(dataset, self.resolution(dataset))
-        return "classifier_dir", self.output_dir / "classifiers" / f"{datasets.record(dataset).slug}-{key}"
+        except ValueError:
+            return self.kind
 
-    def extractor_is_there(self, dataset):
-        return (self.extractor(dataset)[1] / "saved_model.pb").is_file() and not self.extractor_of_other_data(dataset)
+    def kinds(self, dataset):
+        """The kinds of extractors that score a dataset: `kind`, and the classifier where modes are counted and `kind` cannot."""
+        counted = datasets.record(dataset).counts_modes and not self.kind.knows_classes
+        return (self.kind, extractors.EXTRACTORS[TRAINED]) if counted else (self.kind,)
 
-    def extractor_of_other_data(self, dataset):
+    def extractor(self, dataset, kind=None):
+        """(`Kind`, folder or None) of a dataset's extractor. kind: of `kinds`; default: the first."""
+        kind = kind or self.kind
+        folder, record = self.folders.get(kind.flag), datasets.record(dataset)
+        if folder is None and kind.name == TRAINED:
+            key = self.data_key(dataset, self.resolution(dataset))
+            return kind, self.output_dir / "classifiers" / f"{record.slug}-{key}"
+        return kind, folder and pathlib.Path(folder.replace("{dataset}", record.slug))
+
+    def extractor_is_there(self, dataset, kind=None):
+        try:
+            self.extractor_checksum(dataset, kind)
+        except ValueError:
+            return False
+        return not self.extractor_of_other_data(dataset, kind)
+
+    def extractor_of_other_data(self, dataset, kind=None):
         """Whether the classifier that is there says that it was trained on other images than the dataset's."""
-        kind, folder = self.extractor(dataset)
+        kind, folder = self.extractor(dataset, kind)
         data = identity.read(self.data_file(dataset, self.resolution(dataset)))
-        facts = identity.read_json(folder / extractors.CLASSIFIER_FACTS)
-        if kind != "classifier_dir" or data is None or facts is None:
+        facts = identity.read_json(folder / saved_models.CLASSIFIER_FACTS) if kind.knows_classes else None
+        if data is None or facts is None:
             return False
         return facts.get("data_fingerprint") not in (None, data.fingerprints["train"])
 
-    def extractor_checksum(self, dataset):
-        """SHA-256 (hex) of the extractor, which must be there."""
-        return _checksum(self.extractor(dataset)[1])
+    def extractor_checksum(self, dataset, kind=None):
+        """SHA-256 (hex) of the extractor. Raises: ValueError: it is not there."""
+        return _identified(*self.extractor(dataset, kind))[1]
 
     def run_name(self, experiment):
         """Of everything that an experiment's run leaves: its settings and its images."""
@@ -212,32 +235,35 @@ class Study:
     def report_dir(self):
         return self.output_dir / "report"
 
-    def scores_dir(self, dataset):
+    def scores_dir(self, dataset, kind=None):
         """The folder of all scores that compare with each other. The extractor must be there."""
-        kind = self.extractor(dataset)[0].removesuffix("_dir")
-        data, extractor = self.data_key(dataset, self.resolution(dataset)), self.extractor_checksum(dataset)[:8]
+        data, extractor = self.data_key(dataset, self.resolution(dataset)), self.extractor_checksum(dataset, kind)[:8]
         number = f"{self.protocol(dataset).num_images}x{self.num_seeds}"
-        return self.output_dir / "scores" / f"{datasets.record(dataset).slug}-{data}_{kind}_{extractor}_{number}"
+        return (
+            self.output_dir
+            / "scores"
+            / f"{datasets.record(dataset).slug}-{data}_{(kind or self.kind).name}_{extractor}_{number}"
+        )
 
-    def score_file(self, experiment, prior="normal"):
+    def score_file(self, experiment, prior="normal", kind=None):
         suffix = "" if prior == "normal" else f"-{prior}"
-        return self._scored(experiment, f"{suffix}.json")
+        return self._scored(experiment, f"{suffix}.json", kind)
 
     def exhibits_file(self, experiment):
         return self._scored(experiment, ".npz")
 
-    def _scored(self, experiment, end):
+    def _scored(self, experiment, end, kind=None):
         name = f"{self.run_name(experiment)}-{experiment.total_images}{end}"
-        return self.scores_dir(experiment.dataset) / name
+        return self.scores_dir(experiment.dataset, kind) / name
 
-    def calibration_file(self, dataset, kind):
-        """kind: held_out or noise."""
-        return self.scores_dir(dataset) / f"calibration-{kind}.json"
+    def calibration_file(self, dataset, part, kind=None):
+        """part: held_out or noise."""
+        return self.scores_dir(dataset, kind) / f"calibration-{part}.json"
 
 
 @functools.cache
-def _checksum(folder):
-    return extractors.checksum(folder)
+def _identified(kind, folder):
+    return kind.identified(folder)
 
 
 def shown(dataset):

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from tfvae.scoring.scores import SCORES, names_of
+from tfvae.scoring import scores as records
 from tfvae.studies import identity, plan, runner, tasks
 from tfvae.training import run
 
@@ -57,8 +57,7 @@ class Row:
         part: of what `tfvae.evaluate` wrote; also `reconstruction_from_samples` and `likelihood`.
         """
         part = (self.scores or {}).get(part)
-        found = None if part is None else [part["scores"][n] for n in names_of(name) if n in part["scores"]]
-        return found[0] if found else None
+        return None if part is None else records.value_of(part["scores"], name)
 
     @property
     def facts(self):
@@ -86,9 +85,9 @@ class Row:
         """Those of the curve's rows that hold scores of a small sample, each with short names too."""
         rows = []
         for row in self.curve:
-            if "precision" in row:
-                short = {key: row[name] for key in SCORES for name in names_of(key) if name in row}
-                rows.append(row | short)
+            if records.value_of(row, "precision") is not None:
+                short = {key: records.value_of(row, key) for key in records.SCORES}
+                rows.append(row | {key: value for key, value in short.items() if value is not None})
         return rows
 
 
@@ -111,7 +110,7 @@ class Found:
 def score_of(scores, name):
     """(mean, spread or None) from what `tfvae.evaluate` wrote, or None where it has none or the score is not defined."""
     values = (scores or {}).get("scores", {})
-    found = next((values[n] for n in names_of(name) if n in values), None)
+    found = records.value_of(values, name)
     return None if found is None or found["mean"] is None else (found["mean"], found["std"])
 
 
@@ -124,10 +123,30 @@ def read(study, sizes):
     calibrations = {}
     for dataset in study.datasets:
         if study.extractor_is_there(dataset):
-            files = {kind: study.calibration_file(dataset, kind) for kind in (tasks.HELD_OUT, tasks.NOISE)}
-            scores = {k: tasks.read_scores(study, dataset, study.resolution(dataset), f) for k, f in files.items()}
-            calibrations[dataset] = {kind: found for kind, found in scores.items() if found}
+            scores = {
+                part: _scores(study, dataset, study.resolution(dataset), study.calibration_file, dataset, part)
+                for part in (tasks.HELD_OUT, tasks.NOISE)
+            }
+            calibrations[dataset] = {part: found for part, found in scores.items() if found}
     return Found(rows, calibrations)
+
+
+def _scores(study, dataset, resolution, file_of, *place):
+    """What `tfvae.evaluate` wrote by the study's extractor, with those scores that need one that knows the classes, or None."""
+    found, *others = (
+        tasks.read_scores(study, dataset, resolution, file_of(*place, kind), kind)
+        if study.extractor_is_there(dataset, kind)
+        else None
+        for kind in study.kinds(dataset)
+    )
+    for other in filter(None, others if found else []):
+        of_classes = {
+            name: value
+            for name, value in other["scores"].items()
+            if records.KNOWN_CLASSES in getattr(records.find(name), "needs", ())
+        }
+        found = found | {"scores": of_classes | found["scores"], "classes_by": other["protocol"]["extractor"]}
+    return found
 
 
 def _row(study, one, prior, size):
@@ -135,7 +154,7 @@ def _row(study, one, prior, size):
     record = runner.read_record(study.record_file(study.run_name(one)))
     scores, exhibits = None, {}
     if study.extractor_is_there(one.dataset):
-        scores = tasks.read_scores(study, one.dataset, one.settings.resolution, study.score_file(one, prior))
+        scores = _scores(study, one.dataset, one.settings.resolution, study.score_file, one, prior)
         file = study.exhibits_file(one)
         if file.is_file():
             with np.load(file) as arrays:

@@ -4,7 +4,6 @@ import math
 import re
 
 from tfvae.command import duration
-from tfvae.scoring import extractors
 from tfvae.scoring.scores import COPYING, FIDELITY, LIKELIHOOD, QUALITY, RECONSTRUCTION, SCORES, VARIETY, measuring
 from tfvae.studies import claims, results, tasks
 
@@ -16,8 +15,7 @@ SETTINGS = ("architecture", "batch", "ch", "residual blocks", "epochs", "images"
 
 def score_titles(study):
     """{key: title} of the scores of quality, by the study's extractor."""
-    kind = extractors.EXTRACTORS["inception" if study.inception_dir else "classifier"]
-    return {one.key: one.title_by(kind) for one in measuring(QUALITY)}
+    return {one.key: one.title_by(study.named_kind) for one in measuring(QUALITY)}
 
 
 def variety_titles():

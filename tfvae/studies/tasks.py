@@ -8,7 +8,7 @@ import functools
 import sys
 
 from tfvae.data import datasets
-from tfvae.studies import identity
+from tfvae.studies import identity, plan
 from tfvae.studies.runner import Blocked, Step, Task, read_record
 from tfvae.training import run, store
 
@@ -26,9 +26,10 @@ def of_study(study, experiments):
         ValueError: two tasks would have one name, or two classifiers one folder.
     """
     names = dict.fromkeys(one.dataset for one in experiments)
-    if study.classifier_dir and "{dataset}" not in study.classifier_dir and len(names) > 1:
+    classifiers = study.folders.get("classifier_dir")
+    if classifiers and "{dataset}" not in classifiers and len(names) > 1:
         raise ValueError(
-            f"--classifier_dir={study.classifier_dir} is one folder for {len(names)} datasets ({', '.join(names)}): "
+            f"--classifier_dir={classifiers} is one folder for {len(names)} datasets ({', '.join(names)}): "
             "expected {dataset} in it, such as --classifier_dir=classifiers/{dataset}."
         )
     first, then = [], []
@@ -55,7 +56,8 @@ def of_study(study, experiments):
 
 def preparation_name(study, dataset):
     """The name of the task that comes before all others of a dataset."""
-    return f"{'data' if study.inception_dir else 'classifier'}-{datasets.record(dataset).slug}"
+    trained = any(kind.name == plan.TRAINED for kind in study.kinds(dataset))
+    return f"{'classifier' if trained else 'data'}-{datasets.record(dataset).slug}"
 
 
 def require(study, dataset, resolution):
@@ -65,19 +67,31 @@ def require(study, dataset, resolution):
     why = f" ({failed['step']} failed: {failed['line']})" if failed else ""
     if not identity.is_current(study.data_file(dataset, resolution)):
         raise Blocked(f"the images of {dataset} were not read yet, or have changed since{why}: expected {name} first.")
-    if not study.extractor_is_there(dataset):
-        flag, folder = study.extractor(dataset)
-        raise Blocked(f"{folder} holds no extractor{why}: expected {name} first, or another folder by --{flag}.")
+    for kind in study.kinds(dataset):
+        if not study.extractor_is_there(dataset, kind):
+            _, folder = study.extractor(dataset, kind)
+            if folder is None:
+                study.extractor_checksum(dataset, kind)  # says what is missing
+            raise Blocked(
+                f"{folder} holds no extractor{why}: expected {name} first, or another folder by --{kind.flag}."
+            )
 
 
 def command(module, *arguments):
     return [sys.executable, "-m", f"tfvae.{module}", *map(str, arguments)]
 
 
-def places(study, dataset, extractor=True):
-    flag, folder = study.extractor(dataset)
+def data_place(study, dataset):
+    """The flag that names a dataset's folder, in a list."""
     data_dir = study.data_dir(dataset)
-    return ([f"--data_dir={data_dir}"] if data_dir else []) + ([f"--{flag}={folder}"] if extractor else [])
+    return [f"--data_dir={data_dir}"] if data_dir else []
+
+
+def places(study, dataset, kind=None):
+    """The flags of a dataset's folder and of an extractor. kind: of `study.kinds`; default: the first."""
+    kind, folder = study.extractor(dataset, kind)
+    extractor = [f"--extractor={kind.name}"] + ([f"--{kind.flag}={folder}"] if kind.flag else [])
+    return data_place(study, dataset) + extractor
 
 
 def sized(resolution):
@@ -88,23 +102,23 @@ def preparation(study, dataset):
     """The record of a dataset's images, one for each resolution, and the classifier that scores them."""
     protocol = study.protocol(dataset)
     splits = f"--splits={','.join(filter(None, (protocol.reference_split, protocol.held_out_split)))}"
-    source = [f"--dataset={dataset}", *places(study, dataset, extractor=False)]
+    source = [f"--dataset={dataset}", *data_place(study, dataset)]
     for resolution in dict.fromkeys(one.settings.resolution for one in study.experiments if one.dataset == dataset):
         file = study.data_file(dataset, resolution)
         arguments = command("studies.fingerprints", *source, *sized(resolution), splits, f"--output={file}")
         yield Step("data", functools.partial(identity.is_current, file), arguments)
-    if not study.inception_dir:
-        folder = study.extractor(dataset)[1]
-        if study.extractor_of_other_data(dataset):
+    for kind in [kind for kind in study.kinds(dataset) if kind.name == plan.TRAINED]:
+        folder = study.extractor(dataset, kind)[1]
+        if study.extractor_of_other_data(dataset, kind):
             raise Blocked(
                 f"{folder} was trained on other images than {dataset} has: expected another --classifier_dir."
             )
         arguments = [*source, *sized(study.resolution(dataset)), f"--output_dir={folder}"]
-        done = functools.partial(study.extractor_is_there, dataset)
+        done = functools.partial(study.extractor_is_there, dataset, kind)
         yield Step("classifier", done, command("train_classifier", *arguments))
 
 
-def evaluation(study, dataset, resolution, name, file, *source):
+def evaluation(study, dataset, resolution, name, file, *source, kind=None):
     """The step that scores a source of images, named by flags of `tfvae.evaluate`, by the dataset's protocol."""
     protocol = study.protocol(dataset)
     arguments = [
@@ -115,28 +129,37 @@ def evaluation(study, dataset, resolution, name, file, *source):
         f"--output={file}",
         "--overwrite",  # what is there and yet not done is of other data
     ]
-    done = functools.partial(read_scores, study, dataset, resolution, file)
-    return Step(name, done, command("evaluate", *source, *arguments, *places(study, dataset)))
+    done = functools.partial(read_scores, study, dataset, resolution, file, kind)
+    return Step(name, done, command("evaluate", *source, *arguments, *places(study, dataset, kind)))
 
 
-def read_scores(study, dataset, resolution, file):
+def evaluations(study, dataset, resolution, name, file_of, *source):
+    """The same once for each of the dataset's extractors. file_of: function of a `Kind` -> the file."""
+    for place, kind in enumerate(study.kinds(dataset)):
+        require(study, dataset, resolution)
+        by = f" by the {kind.title}" if place else ""
+        yield evaluation(study, dataset, resolution, name + by, file_of(kind=kind), *source, kind=kind)
+
+
+def read_scores(study, dataset, resolution, file, kind=None):
     """What `tfvae.evaluate` wrote; None where there is nothing, or where it is of other images or of another extractor."""
     found, data = identity.read_json(file), identity.read(study.data_file(dataset, resolution))
     if found is None or data is None:
         return None
     images, extractor = found["reference"]["fingerprint"], found["protocol"]["extractor"]["checksum"]
-    same = images in data.fingerprints.values() and extractor == study.extractor_checksum(dataset)
+    same = images in data.fingerprints.values() and extractor == study.extractor_checksum(dataset, kind)
     return found if same else None
 
 
 def calibration(study, dataset):
     """Real images that are not the reference's, and noise, by the protocol of the models."""
     resolution = study.resolution(dataset)
-    for kind, split in ((HELD_OUT, study.protocol(dataset).held_out_split), (NOISE, "noise")):
+    for part, split in ((HELD_OUT, study.protocol(dataset).held_out_split), (NOISE, "noise")):
         if split:
             require(study, dataset, resolution)
             source = [f"--split={split}", f"--dataset={dataset}", *sized(resolution)]
-            yield evaluation(study, dataset, resolution, kind, study.calibration_file(dataset, kind), *source)
+            file_of = functools.partial(study.calibration_file, dataset, part)
+            yield from evaluations(study, dataset, resolution, part, file_of, *source)
 
 
 def of_run(study, rows):
@@ -149,8 +172,7 @@ def of_run(study, rows):
     # First: an experiment may say otherwise.
     train = [f"--eval_every_images={every}", *one.arguments, *arguments]
     yield Step("training", lambda: trained_images(study, one) == one.total_images, command("train", *train))
-    require(study, *data)
-    yield evaluation(study, *data, "scores", study.score_file(one), model)
+    yield from evaluations(study, *data, "scores", functools.partial(study.score_file, one), model)
     require(study, *data)
     file = study.exhibits_file(one)
     number = min(EXHIBITED_FROM, study.protocol(one.dataset).num_images)
@@ -158,9 +180,8 @@ def of_run(study, rows):
         "pictures", file.is_file, command("studies.exhibits", *arguments, f"--output={file}", f"--num_images={number}")
     )
     if any(map(study.with_mixture, rows)):
-        require(study, *data)
-        file = study.score_file(one, "gmm")
-        yield evaluation(study, *data, "scores with the mixture prior", file, model, "--prior=gmm")
+        file_of = functools.partial(study.score_file, one, "gmm")
+        yield from evaluations(study, *data, "scores with the mixture prior", file_of, model, "--prior=gmm")
 
 
 def trained_images(study, one):

@@ -206,14 +206,35 @@ class Scores(keras.callbacks.Callback):
         self.source = sources.Generator(drawn, prior.Normal(drawn.latent_dim), labels)
         self.least = math.inf
         for kept in list(store.stored(self.directory.best).values())[-1:]:
-            # Of another extractor, or unreadable: any score is better.
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                self.least = float(json.loads(kept.with_suffix(".json").read_text())[self.name])
+            # Unreadable: any score is better.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                row = json.loads(kept.with_suffix(".json").read_text())
+                # Files of earlier versions tell the extractor by the score's name alone.
+                if row.get("extractor", {}).get("checksum", self.extractor.checksum) != self.extractor.checksum or (
+                    self.name not in row and scores.value_of(row, "frechet") is not None
+                ):
+                    self.set_aside(row)
+                else:
+                    self.least = float(row[self.name])
 
     @property
     def name(self):
         """Of the score that tells the best."""
         return scores.SCORES["frechet"].name_by(self.extractor.kind)
+
+    def set_aside(self, row):
+        """Renames the folder of the best checkpoint, which another extractor scored. row: its scores."""
+        by = row.get("extractor", {"name": "another extractor", "kind": "another_extractor", "checksum": ""})
+        place = "_".join(filter(None, ("best_by", by["kind"], by["checksum"][:8])))
+        place, number = self.directory.path / place, 2
+        while place.exists():
+            place, number = place.with_name(f"{place.name.split('.')[0]}.{number}"), number + 1
+        self.directory.best.rename(place)
+        print(
+            f"The best checkpoint so far was scored by {by['name']} and is kept in {place}; the comparison starts anew by "
+            f"{self.extractor.name}.",
+            flush=True,
+        )
 
     def on_train_batch_end(self, batch, logs=None):
         if self.clock.due(self.model.images_seen):
@@ -245,14 +266,15 @@ class Scores(keras.callbacks.Callback):
         with self.directory.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
         best = found.get(self.name, math.inf) < self.least
-        shown = ", ".join(f"{name} {found[name]:.4g}" for name in (self.name, "precision", "recall") if name in found)
+        names = [scores.SCORES[key].name_by(self.extractor.kind) for key in ("frechet", "precision", "recall")]
+        shown = ", ".join(f"{name} {found[name]:.4g}" for name in names if name in found)
         print(
             f"{seen:>11,} images: {shown or 'no score'} of {number:,} images" + (", the best so far" if best else ""),
             flush=True,
         )
         if best:
             self.least = found[self.name]
-            self.keep(seen, row)
+            self.keep(seen, row | {"extractor": protocol.declared(self.extractor)["extractor"]})
 
     def keep(self, seen, row):
         # The scores first: a checkpoint without them would pass for one that was never scored, and any other would replace it.

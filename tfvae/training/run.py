@@ -57,6 +57,8 @@ def of_its_time(flags, format):
 class RunDirectory:
     """`<model_dir>/`: config.json, checkpoints/, best/, logs/, samples/, metrics.jsonl; while it trains, .lock.
 
+    And best_by_…/, what `best` was before scores by another extractor took its place.
+
     Attributes:
         trained: whether this process has done a step of the run.
 
@@ -213,7 +215,8 @@ class RunDirectory:
                 "another --model_dir."
             )
         # Checkpoints first and config.json last: cut short, what is left is still refused under other flags.
-        for old in (self.checkpoints, self.best, self.logs, self.samples, self.path / "sheets"):
+        earlier = self.path.glob("best_by_*")  # by other extractors
+        for old in (self.checkpoints, self.best, *earlier, self.logs, self.samples, self.path / "sheets"):
             if old.exists():
                 shutil.rmtree(old)
         # Scores too: they would pass for the new run's.
