@@ -10,6 +10,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tfvae.command import UserError
+from tfvae.endpoint.servable import Servable
+from tfvae.endpoint.settings import DEFAULT_BATCHING
 from tfvae.publishing import published
 
 
@@ -35,8 +37,36 @@ def test_any_number_of_pictures_is_drawn_as_by_the_model_in_memory(gan, vae):
     drawn = published.load(gan[0]).generate(latent, label)
     assert drawn.dtype == np.uint8
     assert np.abs(drawn - pixels(gan[2].ema_generator, latent, label)).max() <= 1
-    drawn = published.load(vae[0]).generate(latent[:3])
-    assert np.abs(drawn - pixels(vae[2].ema_generator, latent[:3])).max() <= 1
+    drawn = published.load(vae[0]).generate(latent)
+    assert np.abs(drawn - pixels(vae[2].ema_generator, latent)).max() <= 1
+
+
+def test_what_is_drawn_or_encoded_does_not_depend_on_how_many_are(vae):
+    model, draw = published.load(vae[0]), np.random.default_rng(0)
+    latent = draw.standard_normal((70, 16)).astype(np.float32)
+    image = draw.integers(0, 256, (70, 32, 32, 3)).astype(np.uint8)
+    drawn, encoded = model.generate(latent), model.encode(image)
+    for number in (1, 3, 64, 65):
+        np.testing.assert_array_equal(model.generate(latent[:number]), drawn[:number])
+        for some, all_of_them in zip(model.encode(image[:number]), encoded):
+            np.testing.assert_array_equal(some, all_of_them[:number])
+
+
+@pytest.mark.parametrize("name", ["a [2]", "[a-z]*", "what?", "back\\slash", "[", "a{b,c}", "%20 é"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_version_is_read_whatever_its_path_is_called(name, relative, vae, tmp_path, monkeypatch):
+    folder = tmp_path / name / "vae"
+    shutil.copytree(vae[0], folder / "1")
+    (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(folder if relative else tmp_path)
+    latent = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
+    expected = pixels(vae[2].ema_generator, latent)
+    model = published.load("." if relative else folder)
+    assert np.abs(model.generate(latent) - expected).max() <= 1
+    servable = Servable(Path("1" if relative else folder / "1"), DEFAULT_BATCHING)
+    answer = servable.run("decode", {"z": latent}, 32)["image"]
+    servable.close()
+    assert np.abs(answer.astype(int) - expected).max() <= 1
 
 
 def test_pictures_are_encoded_as_by_the_model_in_memory(vae):
@@ -50,7 +80,8 @@ def test_pictures_are_encoded_as_by_the_model_in_memory(vae):
 def test_of_a_folder_of_versions_the_newest_is_taken(gan, tmp_path):
     for number in (2, 10):
         shutil.copytree(gan[0], tmp_path / "gan" / str(number))
-    (tmp_path / "gan" / ".tmp-11-1").mkdir()
+    (tmp_path / "gan" / f".11.{'0' * 32}.tmp").mkdir()
+    (tmp_path / "gan" / "12").write_text("no version")
     assert published.load(tmp_path / "gan").path == tmp_path / "gan" / "10"
     assert published.load(tmp_path / "gan" / "2").path == tmp_path / "gan" / "2"
 
