@@ -108,7 +108,7 @@ def user_line(error):
     if isinstance(error, UserError):
         return text
     if disk_is_full(error):
-        return f"the disk is full ({text[:200]}). What was saved before is whole: free some space and run the command again."
+        return f"no space is left ({text[-200:]}). What was saved before is whole: free some space and run the command again."
     if "DataError: " in text:
         # Raised while images were read inside tf.data, which wraps it.
         return text.split("DataError: ")[1].split(" Traceback")[0][:400]
