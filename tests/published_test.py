@@ -10,8 +10,6 @@ import tensorflow as tf
 from PIL import Image
 
 from tfvae.command import UserError
-from tfvae.endpoint.servable import Servable
-from tfvae.endpoint.settings import DEFAULT_BATCHING
 from tfvae.publishing import published
 
 
@@ -52,21 +50,14 @@ def test_what_is_drawn_or_encoded_does_not_depend_on_how_many_are(vae):
             np.testing.assert_array_equal(some, all_of_them[:number])
 
 
-@pytest.mark.parametrize("name", ["a [2]", "[a-z]*", "what?", "back\\slash", "[", "a{b,c}", "%20 é"])
-@pytest.mark.parametrize("relative", [False, True])
-def test_a_version_is_read_whatever_its_path_is_called(name, relative, vae, tmp_path, monkeypatch):
-    folder = tmp_path / name / "vae"
-    shutil.copytree(vae[0], folder / "1")
-    (tmp_path / name).chmod(0o755)
-    monkeypatch.chdir(folder if relative else tmp_path)
+@pytest.mark.parametrize("name", ["a [2]", "[a-z]*?\\{b,c}"])
+def test_a_version_is_read_whatever_its_path_is_called(name, vae, tmp_path, monkeypatch):
+    shutil.copytree(vae[0], tmp_path / name / "vae" / "1")
+    monkeypatch.chdir(tmp_path / name)
     latent = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
     expected = pixels(vae[2].ema_generator, latent)
-    model = published.load("." if relative else folder)
-    assert np.abs(model.generate(latent) - expected).max() <= 1
-    servable = Servable(Path("1" if relative else folder / "1"), DEFAULT_BATCHING)
-    answer = servable.run("decode", {"z": latent}, 32)["image"]
-    servable.close()
-    assert np.abs(answer.astype(int) - expected).max() <= 1
+    for path in ("vae", tmp_path / name / "vae" / "1"):
+        assert np.abs(published.load(path).generate(latent) - expected).max() <= 1
 
 
 def test_pictures_are_encoded_as_by_the_model_in_memory(vae):
