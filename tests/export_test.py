@@ -186,10 +186,10 @@ def test_decode_and_encode_convert_to_litert_and_run_there(vae, vae_server):
         "decode": {"z": draw.standard_normal((3, 16)).astype(np.float32)},
         "encode": {"image": draw.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)},
     }
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(vae[0]), signature_keys=list(inputs))
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
     for signature, given in inputs.items():
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(vae[0]), signature_keys=[signature])
-        runner = tf.lite.Interpreter(model_content=converter.convert()).get_signature_runner(signature)
-        answer, expected = runner(**given), vae_server.call(signature, **given)
+        answer, expected = interpreter.get_signature_runner(signature)(**given), vae_server.call(signature, **given)
         assert answer.keys() == expected.keys()
         for name, value in expected.items():
             atol = 1 if value.dtype == np.uint8 else 1e-4

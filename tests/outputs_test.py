@@ -80,7 +80,7 @@ PATHS = [
     (("export", ["--export_dir=gan"]), ["model_dir"]),
     (("export", ["--model_dir=run"]), ["export_dir"]),
     (SERVE, ["model_base_path", "model_config_file"]),
-    (("serve", ["--model_base_path=.", "--server=stand_in"]), ["batching_parameters_file"]),
+    (("serve", ["--model_base_path=.", "--server=stand_in", "--host=none.invalid"]), ["batching_parameters_file"]),
 ]
 
 
