@@ -34,7 +34,7 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tfvae import command
-from tfvae.endpoint import tensors, versions
+from tfvae.endpoint import tensors
 
 MODEL_BASE_PATH = flags.DEFINE_string("model_base_path", None, "Folder of a model's versions; the newest is measured.")
 CLIENTS = flags.DEFINE_list("clients", ["1", "8", "32"], "Clients that ask at once.")
@@ -301,14 +301,19 @@ def report(result):
 def main(argv):
     if not MODEL_BASE_PATH.value:
         raise command.UserError("--model_base_path is missing: expected the folder of a model's versions.")
-    source = pathlib.Path(MODEL_BASE_PATH.value).resolve()
+    source = command.path("model_base_path", MODEL_BASE_PATH.value).resolve()
+    output = command.path("output", OUTPUT.value) if OUTPUT.value else None
     with command.user_errors():
-        found = versions.folders(source)
+        found = command.numbered_folders(source)
+        if output:
+            command.check_writable(output, "output")
     if not found:
         raise command.UserError(f"--model_base_path={source} holds no version: expected a folder named by a number.")
     version = max(found)
     facts = json.loads((found[version] / "assets.extra" / "tfvae.json").read_text())
-    model = tf.saved_model.load(str(found[version])).signatures["sample"]
+    with command.literal(found[version]) as folder:
+        loaded = tf.saved_model.load(str(folder))
+    model = loaded.signatures["sample"]
     with tempfile.TemporaryDirectory() as folder:
         base_path = pathlib.Path(folder) / source.name
         shutil.copytree(found[version], base_path / str(version))
@@ -325,8 +330,8 @@ def main(argv):
         finally:
             endpoint.stop()
     print(report(result))
-    if OUTPUT.value:
-        pathlib.Path(OUTPUT.value).write_text(json.dumps(result, indent=2) + "\n")
+    if output:
+        command.write_whole(output, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

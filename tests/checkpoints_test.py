@@ -1,6 +1,7 @@
 """Checkpoints: the newest good one is found, what is damaged is proved to be, and nothing that could be good is lost."""
 
 import dataclasses
+import errno
 import os
 import resource
 import shutil
@@ -84,22 +85,46 @@ def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(made_
     assert "overwrite" not in str(error.value)  # it would delete what may be mended
 
 
-def test_a_full_disk_while_saving_keeps_the_old_checkpoints(made_run):
+def test_a_disk_that_does_not_take_a_checkpoint_keeps_the_old_ones_and_is_not_called_full(made_run):
     settings, model, split, directory = made_run
     saver = make_saver(settings, model, directory, split)
     model.step.assign(4)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # writes beyond it fail, as on a full disk
     try:
-        with pytest.raises(UserError, match="could not be written .* free some space and run the same command again"):
+        with pytest.raises(UserError, match="could not be written .*too large.* run the same command again") as error:
             saver.save()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "space" not in str(error.value)
     assert not list(directory.checkpoints.glob("ckpt-32*"))
     assert store.restore_newest(directory.checkpoints, model).endswith("ckpt-24")
     model.step.assign(4)
     saver.save()
     assert store.restore_newest(directory.checkpoints, model).endswith("ckpt-32")
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True),
+        (tf.errors.ResourceExhaustedError(None, None, "/x; Disk quota exceeded"), True),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/x"), False),
+        (tf.errors.PermissionDeniedError(None, None, "/x; Permission denied"), False),
+        (tf.errors.UnknownError(None, None, "/x; Input/output error"), False),
+    ],
+)
+def test_why_a_checkpoint_cannot_be_written_is_said_as_the_system_says_it(error, full, made_run, monkeypatch):
+    _, model, _, directory = made_run
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", fail)
+    with pytest.raises(UserError, match="before it are whole; .* the same command again.$") as raised:
+        store.write(directory.checkpoints, model, 32, keep=3)
+    assert ("free some space" in str(raised.value)) == full
+    assert (error.strerror if isinstance(error, OSError) else error.message) in str(raised.value)
 
 
 def test_only_the_newest_checkpoints_are_kept(made_run):

@@ -206,8 +206,11 @@ def run_command(capsys):
             for number, handler in handlers.items():  # and training its own
                 signal.signal(number, handler)
             sys.modules.pop(f"tfvae.{name}", None)
+            package, _, last = f"tfvae.{name}".rpartition(".")
+            vars(sys.modules[package]).pop(last, None)  # `from tfvae import …` would find it without its flags
             if module is not None:
                 sys.modules[f"tfvae.{name}"] = module
+                setattr(sys.modules[package], last, module)
             for flag in set(FLAGS) - known:
                 delattr(FLAGS, flag)
             for other, defined in others.items():

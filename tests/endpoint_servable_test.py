@@ -123,6 +123,18 @@ def test_a_damaged_or_half_written_version_does_not_load(tmp_path, damage, text)
     assert raised.value.code in ("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE")
 
 
+@pytest.mark.parametrize("name", ["a [2]", "[a-z]*", "what?", "back\\slash", "[", "{b,c}", "%20 é"])
+def test_a_version_is_served_whatever_its_path_is_called(name, tmp_path, monkeypatch):
+    version = tmp_path / name / "1"
+    shutil.copytree(saved(1), version)
+    warm_up(version)
+    monkeypatch.chdir(tmp_path / name)
+    for path in (version, version.relative_to(tmp_path / name)):
+        servable = Servable(path, DEFAULT_BATCHING)
+        assert servable.run("pick", {"index": np.array([3], np.int32)}, 8)["value"].tolist() == [3.0]
+        servable.close()
+
+
 def test_warm_up_requests_run_before_the_first_request(tmp_path):
     from tfvae.endpoint import metrics
 

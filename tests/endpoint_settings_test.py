@@ -57,6 +57,23 @@ def test_a_config_that_tf_serving_would_refuse_is_refused(tmp_path, model):
         settings.read_models(write_config(tmp_path, **model))
 
 
+def test_a_base_path_may_begin_at_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = write_config(tmp_path, base_path="~/published/a [2]")
+    assert settings.read_models(file)["gan"].base_path == f"{tmp_path}/published/a [2]"
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/gan", "s3://bucket/gan", "file:///models/gan"])
+def test_a_base_path_that_is_a_url_is_refused_in_one_line(url, tmp_path):
+    file = write_config(tmp_path, base_path=url)
+    with pytest.raises(UserError) as error:
+        settings.read_models(file)
+    assert str(error.value).startswith(
+        f"--model_config_file={file}: base_path={url}: URLs are neither read nor written"
+    )
+    assert "\n" not in str(error.value)
+
+
 def test_a_name_that_two_models_have_is_refused(tmp_path):
     file = tmp_path / "models.config"
     model = "config { name: 'gan' base_path: '/models/gan' model_platform: 'tensorflow' }"

@@ -65,13 +65,16 @@ def number_for(versions, spec):
 
 
 def test_the_latest_version_is_served_and_folders_without_a_number_are_not_versions(served):
-    served.put(2, 10, ".tmp-11", "012x")
+    served.put(2, 10, ".tmp-11", "012x", 2**63)
     (served.folder / "99").write_text("a file")
     versions = served.versions()
     versions.poll()
     assert states(versions) == {10: "AVAILABLE"}
     assert number_for(versions, model_spec("gan")) == 10
     assert served.said == ["gan version 10: AVAILABLE"]
+    served.put(2**63 - 1)  # the largest that TF Serving reads
+    versions.poll()
+    assert number_for(versions, model_spec("gan")) == 2**63 - 1
 
 
 def test_a_new_version_takes_over_and_the_old_one_is_closed_after_its_last_request(served):

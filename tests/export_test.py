@@ -1,8 +1,10 @@
 """Published versions: what they answer in a session, as TF Serving runs them, and how they come and go."""
 
 import dataclasses
+import errno
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -11,12 +13,13 @@ import time
 import types
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tfvae.command import UserError
+from tfvae.command import UserError, literal
 from tfvae.publishing import publish, signatures, verification, versions, writing
 from tfvae.training import run
 
@@ -107,6 +110,90 @@ def test_a_version_of_an_older_tfvae_is_served_with_the_same_signatures(name, fo
     if "label" in interface(server)["sample"][0]:
         inputs["label"] = np.int32([0, 1])
     assert decoded(server.call("sample", **inputs)["image_bytes"]).shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [("gan", "serving_default"), ("gan", "sample"), ("gan", "decode"), ("vae", "encode"), ("vae", "reconstruct")],
+)
+def test_every_signature_is_an_endpoint_of_one_dict_that_keras_calls(name, signature, gan, vae, gan_server, vae_server):
+    folder, server = {"gan": (gan[0], gan_server), "vae": (vae[0], vae_server)}[name]
+    specs = [
+        tf.TensorSpec([None, *shape[1:]], dtype, name)
+        for name, (dtype, shape) in interface(server)[signature][0].items()
+    ]
+    inputs = {spec.name: writing.example(spec, 3, 10) for spec in specs}
+    answer = keras.layers.TFSMLayer(str(folder), call_endpoint=signature)(inputs)
+    expected = server.call(signature, **inputs)
+    assert answer.keys() == expected.keys()
+    for key, value in expected.items():
+        if value.dtype == object:
+            assert list(answer[key].numpy()) == list(value)
+        else:
+            np.testing.assert_allclose(
+                answer[key].numpy().astype(float), value, atol=1e-5 if value.dtype == "f4" else 1
+            )
+
+
+@pytest.mark.parametrize("name", ["gan", "vae"])
+def test_decode_and_encode_run_the_batch_as_it_is_without_a_loop(name, gan_server, vae_server):
+    graph = {"gan": gan_server, "vae": vae_server}[name].meta_graph.graph_def
+    functions = {function.signature.name: function for function in graph.library.function}
+
+    def operations(nodes):
+        for node in nodes:
+            yield node.op
+            for value in node.attr.values():
+                for called in (value.func.name, *(function.name for function in value.list.func)):
+                    yield from operations(functions[called].node_def) if called in functions else ()
+
+    definitions = {"gan": gan_server, "vae": vae_server}[name].meta_graph.signature_def
+    nodes = {node.name: node for node in graph.node}
+    for signature in {"sample", "decode", "encode", "reconstruct"} & set(definitions):
+        called = {tensor.name.split(":")[0] for tensor in definitions[signature].outputs.values()}
+        found = set(operations([nodes[name] for name in called]))
+        # LiteRT has neither a padding of uint8 nor TensorFlow's lists.
+        loops = {"While", "StatelessWhile", "TensorListReserve", "Pad", "PadV2"} & found
+        assert "Conv2D" in found and bool(loops) == (signature in ("sample", "reconstruct")), (signature, loops)
+
+
+def test_what_the_size_of_a_batch_changes_is_what_a_version_says(vae, vae_server):
+    draw = np.random.default_rng(5)
+    latent = draw.standard_normal((33, 16)).astype(np.float32)
+    image = draw.integers(0, 256, (33, 32, 32, 3)).astype(np.uint8)
+    drawn = vae_server.call("decode", z=latent)["image"].astype(int)
+    encoded = vae_server.call("encode", image=image)
+    rebuilt = list(vae_server.call("reconstruct", image=image)["image_bytes"])
+    for size in (1, 3, 8):
+        for start in range(0, 33 - size + 1, size):
+            rows = slice(start, start + size)
+            assert np.abs(vae_server.call("decode", z=latent[rows])["image"] - drawn[rows]).max() <= 1
+            for name, value in vae_server.call("encode", image=image[rows]).items():
+                np.testing.assert_allclose(value, encoded[name][rows], rtol=1e-5, atol=1e-5)
+            assert list(vae_server.call("reconstruct", image=image[rows])["image_bytes"]) == rebuilt[rows]
+    facts = json.loads((vae[0] / "assets.extra" / "tfvae.json").read_text())
+    assert facts["batch_size_changes"] == {
+        "sample": "nothing",
+        "decode": "a grey level, more in bfloat16",
+        "encode": "1e-5, more in bfloat16",
+        "reconstruct": "nothing",
+    }
+
+
+def test_decode_and_encode_convert_to_litert_and_run_there(vae, vae_server):
+    draw = np.random.default_rng(6)
+    inputs = {
+        "decode": {"z": draw.standard_normal((3, 16)).astype(np.float32)},
+        "encode": {"image": draw.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)},
+    }
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(vae[0]), signature_keys=list(inputs))
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    for signature, given in inputs.items():
+        answer, expected = interpreter.get_signature_runner(signature)(**given), vae_server.call(signature, **given)
+        assert answer.keys() == expected.keys()
+        for name, value in expected.items():
+            atol = 1 if value.dtype == np.uint8 else 1e-4
+            np.testing.assert_allclose(answer[name].astype(float), value, rtol=1e-4, atol=atol)
 
 
 def test_a_seed_gives_the_same_bytes_alone_in_any_batch_and_at_any_place_of_it(gan_server):
@@ -292,15 +379,44 @@ def test_functions_that_xla_must_compile_are_refused(tmp_path):
         verification.answers_of_a_server(tmp_path / "1", [])
 
 
-def test_a_full_disk_publishes_nothing(gan, tmp_path):
+def test_a_disk_that_does_not_take_a_version_publishes_nothing_and_is_not_called_full(gan, tmp_path):
     place, _ = publish.find_place(tmp_path / "gan")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # writes beyond it fail, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # writes beyond it fail
     try:
-        with pytest.raises(UserError, match=r"published, /\S+ cannot be written \(/.* too large.*free some space"):
+        with pytest.raises(
+            UserError, match=r"published, /\S+ cannot be written \(/.* too large.*: give another"
+        ) as error:
             publish.publish(place, gan[1], {"class_names": []}, gan[2])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "space" not in str(error.value) and list(place.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), True),
+        (tf.errors.ResourceExhaustedError(None, None, "/x/variables; No space left on device"), True),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/x"), False),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/x"), False),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), False),
+        (tf.errors.ResourceExhaustedError(None, None, "/x/variables; File too large"), False),
+    ],
+)
+def test_a_full_disk_is_what_the_system_calls_so(error, full, gan, tmp_path, monkeypatch):
+    class Archive:
+        def write_out(self, *_, **__):
+            raise error
+
+    monkeypatch.setattr(keras.export, "ExportArchive", Archive)
+    monkeypatch.setattr(signatures, "of_model", lambda *_: {})
+    place, _ = publish.find_place(tmp_path / "gan")
+    with pytest.raises(UserError, match="nothing was published, .* cannot be written") as raised:
+        publish.publish(place, gan[1], {"class_names": []}, gan[2])
+    assert ("free some space" in str(raised.value)) == full
+    assert getattr(error, "strerror", None) is None or error.strerror in str(raised.value)
     assert list(place.parent.iterdir()) == []
 
 
@@ -336,37 +452,139 @@ def test_the_next_version_is_one_more_than_the_newest_and_none_is_replaced(tmp_p
             publish.find_place(tmp_path / "m", number)
 
 
+def test_only_folders_called_by_a_number_that_a_server_reads_are_versions(tmp_path):
+    make_version(tmp_path / "other", 4)
+    make_version(tmp_path / "m", 1)
+    (tmp_path / "m" / "2").symlink_to(tmp_path / "other" / "4")
+    for file in ("3", "5", "99"):
+        (tmp_path / "m" / file).write_text("a note")
+    (tmp_path / "m" / "4").symlink_to("gone")
+    for folder in ("-8", "+8", "8.0", "٨", "1_0", " 8", str(2**63), "9" * 200):
+        (tmp_path / "m" / folder).mkdir()
+    assert list(versions.numbered(tmp_path / "m")) == [1, 2]
+    # Not where anything lies, though it is no version.
+    assert publish.find_place(tmp_path / "m") == (tmp_path / "m" / "6", 6)
+    for number in (2, 3, 4):
+        with pytest.raises(
+            UserError, match=f"/{number} exists, and a version is never replaced: give another --version"
+        ):
+            publish.find_place(tmp_path / "m", number)
+    assert sorted(path.name for path in versions.no_folders(tmp_path / "m")) == ["3", "4", "5", "99"]
+
+
+def test_the_version_after_the_largest_that_a_server_reads_is_refused(tmp_path):
+    make_version(tmp_path / "m", 2**63 - 2)
+    assert publish.find_place(tmp_path / "m")[1] == 2**63 - 1
+    make_version(tmp_path / "m", 2**63 - 1)
+    with pytest.raises(UserError, match="holds version 9223372036854775807, and a server reads no larger number"):
+        publish.find_place(tmp_path / "m")
+    assert publish.find_place(tmp_path / "m", 5)[1] == 5
+
+
+@pytest.mark.parametrize("place", ["file", "file/gan", "/proc/gan", "x" * 300])
+def test_a_folder_of_versions_that_cannot_be_written_is_known_before_the_work(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    with pytest.raises(UserError, match="cannot be written .*: give another --export_dir"):
+        publish.find_place(place)
+
+
 def test_of_two_exports_of_one_version_the_second_ends_with_one_line(tmp_path):
     make_version(tmp_path, 1)
     make_version(tmp_path / "unfinished", 1)
     with pytest.raises(UserError, match="published by another export meanwhile.*run the command again"):
         versions.put_in_place(tmp_path / "unfinished", tmp_path / "1")
     assert (tmp_path / "1" / "saved_model.pb").read_text() == "version 1"
+    (tmp_path / "2").write_text("mine")
+    with pytest.raises(UserError, match="/2 is a file, which is never replaced: run the command again"):
+        versions.put_in_place(tmp_path / "unfinished", tmp_path / "2")
+    assert (tmp_path / "2").read_text() == "mine"
 
 
 def test_only_the_newest_versions_and_this_one_are_kept(tmp_path):
     for number in (1, 2, 3, 10):
         make_version(tmp_path, number)
-    assert versions.delete_old(tmp_path, 2, version=1) == [2]
+    assert versions.delete_old(tmp_path, 2, version=1) == {2: None}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "10", "3"]
+
+
+def test_old_versions_that_cannot_be_deleted_are_named_and_files_and_what_links_lead_to_stay(tmp_path, monkeypatch):
+    make_version(tmp_path / "elsewhere", 1)
+    for number in (2, 3, 4):
+        make_version(tmp_path / "gan", number)
+    (tmp_path / "gan" / "1").symlink_to(tmp_path / "elsewhere" / "1")
+    (tmp_path / "gan" / "5").write_text("mine")
+    true = os.rename
+
+    def rename(old, new):
+        if Path(old).name == "2":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(old))
+        true(old, new)
+
+    monkeypatch.setattr(os, "rename", rename)
+    assert versions.delete_old(tmp_path / "gan", 1, version=4) == {1: None, 2: "Permission denied", 3: None}
+    assert sorted(path.name for path in (tmp_path / "gan").iterdir()) == ["2", "4", "5"]
+    assert (tmp_path / "elsewhere" / "1" / "saved_model.pb").exists()
 
 
 def test_a_version_being_deleted_is_never_seen_in_part(tmp_path, monkeypatch):
     make_version(tmp_path, 1)
     seen = []
-    monkeypatch.setattr(shutil, "rmtree", lambda path: seen.append((path.name, sorted(versions.numbered(tmp_path)))))
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda path, **_: seen.append((path.name, sorted(versions.numbered(tmp_path))))
+    )
     versions.delete(tmp_path / "1")
-    assert seen == [(f".tmp-1-{os.getpid()}", [])]
+    ((name, there),) = seen
+    assert re.fullmatch(r"\.1\.[0-9a-f]{32}\.old", name) and there == []
 
 
-def test_what_dead_exports_left_is_removed_and_what_living_ones_write_stays(tmp_path):
+def test_what_exports_left_goes_by_its_age_and_whatever_the_number_of_a_process(tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
-    for name in (f".tmp-1-{dead.pid}", f".tmp-1-{os.getpid()}", f".tmp-1-{os.getppid()}", ".tmp-x", "notes"):
+    unique, other = "0" * 32, "1" * 32
+    days = {
+        f".5.{unique}.tmp": 2,
+        f".5.{unique}.old": 2,
+        f".5.{other}.tmp": 0.9,
+        f".x.{unique}.tmp": 2,
+        # Of earlier releases, perhaps in another container, where other processes have these numbers.
+        f".tmp-1-{dead.pid}": 0.9,
+        ".tmp-2-1": 0.9,
+        f".tmp-3-{os.getpid()}": 0.9,
+        f".tmp-4-{os.getpid()}": 2,
+        ".tmp-x": 2,
+        "notes": 2,
+    }
+    for name, age in days.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
+        os.utime(tmp_path / name, (time.time() - age * 86_400,) * 2)
     versions.remove_unfinished(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([f".tmp-1-{os.getppid()}", ".tmp-x", "notes"])
+    gone = {f".5.{unique}.tmp", f".5.{unique}.old", f".tmp-4-{os.getpid()}"}
+    assert set(os.listdir(tmp_path)) == set(days) - gone
+
+
+def test_two_exports_write_beside_each_other_however_long_it_takes_and_the_first_stays(gan, tmp_path, monkeypatch):
+    """As from two containers, whose processes have one number."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(signatures, "of_model", lambda *_: {})
+    monkeypatch.setattr(verification, "verify", lambda *_: None)
+    place = publish.find_place(tmp_path / "gan")[0]
+    names = []
+
+    def write(folder, about, functions):
+        (folder / "saved_model.pb").write_text(f"export {len(names)}")
+        os.utime(folder, (0, 0))  # for days
+        names.append(folder.name)
+        if len(names) == 1:
+            publish.publish(place, gan[1], {"class_names": []}, gan[2])
+            assert (folder / "saved_model.pb").read_text() == "export 0"
+
+    monkeypatch.setattr(writing, "write", write)
+    with pytest.raises(UserError, match="published by another export meanwhile"):
+        publish.publish(place, gan[1], {"class_names": []}, gan[2])
+    assert len(set(names)) == 2 and os.listdir(tmp_path / "gan") == ["1"]
+    assert (place / "saved_model.pb").read_text() == "export 1"
 
 
 class Killed(BaseException):
@@ -387,7 +605,7 @@ def test_an_export_killed_at_any_step_leaves_no_version_that_is_not_whole(gan, t
         for path in sorted(place.rglob("*")):
             step()
             copy = folder / path.relative_to(place)
-            copy.mkdir(parents=True) if path.is_dir() else copy.write_bytes(path.read_bytes())
+            copy.mkdir() if path.is_dir() else copy.write_bytes(path.read_bytes())
 
     synchronize = versions.synchronize
     monkeypatch.setattr(writing, "write", write)
@@ -396,7 +614,7 @@ def test_an_export_killed_at_any_step_leaves_no_version_that_is_not_whole(gan, t
     monkeypatch.setattr(signatures, "of_model", lambda *_: {})
     monkeypatch.setattr(writing, "facts", lambda *_: {})
     monkeypatch.setattr(publish, "check_weights", lambda _: None)
-    monkeypatch.setattr(publish.shutil, "rmtree", lambda *_, **__: None)  # whoever is killed removes nothing
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # whoever is killed removes nothing
     content = {path.relative_to(place): path.is_dir() or path.read_bytes() for path in place.rglob("*")}
     for number in range(100):
         target, steps = tmp_path / str(number) / "gan" / "1", number
@@ -422,7 +640,7 @@ def test_an_export_killed_at_any_step_leaves_no_version_that_is_not_whole(gan, t
 def run_folder(gan, tmp_path):
     """A run's folder with the published GAN's weights."""
     _, settings, model = gan
-    directory = run.RunDirectory(tmp_path / "run")
+    directory = run.RunDirectory(tmp_path / "a [2]" / "run")
     names = [f"class {i}" for i in range(10)]
     split = types.SimpleNamespace(num_classes=10, class_names=names, num_images=1, fingerprints={})
     directory.begin(settings, split, overwrite=False)
@@ -440,7 +658,7 @@ SOURCE = {
 def test_a_killed_export_leaves_no_version_and_the_next_one_publishes_the_same_bytes(
     run_folder, gan_server, run_command, tmp_path
 ):
-    folder = tmp_path / "killed" / "gan"
+    folder = tmp_path / "killed [a-z]*" / "gan"
     arguments = [f"--model_dir={run_folder}", f"--export_dir={folder}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "tfvae.export", *arguments, "--version=1"],
@@ -449,7 +667,7 @@ def test_a_killed_export_leaves_no_version_and_the_next_one_publishes_the_same_b
         stderr=subprocess.STDOUT,
         text=True,
     )
-    while process.poll() is None and not list(folder.glob(".tmp-1-*")):
+    while process.poll() is None and not list(folder.glob(".1.*")):
         time.sleep(0.01)
     time.sleep(np.random.default_rng().uniform(0, 3))  # seconds; it takes about three more
     process.kill()
@@ -457,14 +675,20 @@ def test_a_killed_export_leaves_no_version_and_the_next_one_publishes_the_same_b
     assert process.returncode in (0, -9), output
     expected = gan_server.sample(range(5))
     for version in versions.numbered(folder).values():
-        assert Server(version).sample(range(5)) == expected
+        with literal(version) as place:
+            assert Server(place).sample(range(5)) == expected
 
     (run_folder / "scores.json").write_text(json.dumps({"source": SOURCE, "scores": {"precision": {"mean": 0.5}}}))
+    for left in folder.glob(".1.*"):
+        os.utime(left, (time.time() - 2 * 86_400,) * 2)
+    (folder / "5").write_text("mine")
     output = run_command("export", *arguments, "--version=4", "--keep_versions=1")
     assert f"{folder}/4  (sample, decode; 56 images seen)" in output and "Without scores" not in output
-    assert f"python -m tfvae.serve --model_base_path={folder}" in output
-    assert [path.name for path in folder.iterdir()] == ["4"]
-    assert Server(folder / "4").sample(range(5)) == expected
+    assert f"python -m tfvae.serve --model_base_path='{folder}'" in output
+    assert sorted(os.listdir(folder)) == ["4", "5"] and (folder / "5").read_text() == "mine"
+    assert f"warning: {folder}/5 is no folder, and TF Serving takes it for a version: move it elsewhere." in output
+    with literal(folder / "4") as place:
+        assert Server(place).sample(range(5)) == expected
     facts = json.loads((folder / "4" / "assets.extra" / "tfvae.json").read_text())
     assert facts["class_names"] == [f"class {i}" for i in range(10)]
     assert facts["scores"]["scores"] == {"precision": {"mean": 0.5}}
@@ -486,6 +710,9 @@ def test_scores_of_another_model_are_not_published_and_that_is_said(run_folder, 
     [
         (SOURCE, None),
         (SOURCE | {"images_seen": 48}, "images_seen: 48, expected 56"),
+        (SOURCE | {"prior": {"kind": "normal"}}, None),
+        (SOURCE | {"prior": {"kind": "gmm", "seed": 0}}, "prior: gmm, expected normal"),
+        (SOURCE | {"prior": "gmm"}, "it cannot be read as the scores of a model"),
         (SOURCE | {"checkpoint": "best"}, "checkpoint: best, expected newest"),
         (SOURCE | {"weights": "of the last step"}, "weights: of the last step, expected moving average"),
         ({"images_seen": 56}, "checkpoint: not said, expected newest; weights: not said, expected"),

@@ -1,7 +1,9 @@
 """Where commands write: paths as people write them, places that cannot be written, folders that may be replaced and others."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ EXHIBITS = ("studies.exhibits", ["--model_dir=run", "--output=exhibits.npz", "--
 FINGERPRINTS = ("studies.fingerprints", ["--dataset=folder:/nowhere"])
 SAMPLE = ("sample", ["--model_dir=run"])
 TRAIN_CLASSIFIER = ("train_classifier", ["--dataset=shapes", "--output_dir=classifier"])
+SERVE = ("serve", ["--server=stand_in"])
 STUDY = ("study", ["--experiment=a/b: --dataset=shapes", "--report_only", "--only=none"])
 
 
@@ -74,6 +77,10 @@ PATHS = [
     (("sample", []), ["saved_model"]),
     (TRAIN_CLASSIFIER, ["output_dir", "data_dir"]),
     (STUDY, ["output_dir", "inception_dir", "classifier_dir", "data_dir"]),
+    (("export", ["--export_dir=gan"]), ["model_dir"]),
+    (("export", ["--model_dir=run"]), ["export_dir"]),
+    (SERVE, ["model_base_path", "model_config_file"]),
+    (("serve", ["--model_base_path=.", "--server=stand_in", "--host=none.invalid"]), ["batching_parameters_file"]),
 ]
 
 
@@ -159,6 +166,15 @@ def test_a_disk_that_is_read_only_is_known_before_the_work(monkeypatch, here):
         UserError, match=r"^a/scores.json cannot be written \(Read-only file system\): give another --output.$"
     ):
         command.refuse_to_overwrite(["a/scores.json"], "output")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM])
+def test_only_what_the_system_calls_so_is_told_as_a_lack_of_space(number):
+    line = command.user_line(OSError(number, os.strerror(number), "x"))
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        assert os.strerror(number) in line and "free some space and run the command again" in line
+    else:
+        assert line is None
 
 
 # Folders that are replaced.
@@ -271,6 +287,43 @@ def test_a_mount_point_and_a_file_cannot_be_replaced(here, monkeypatch):
     monkeypatch.setattr(os.path, "ismount", lambda folder: True)
     with pytest.raises(UserError, match="x is where a disk is mounted, .*: expected a folder in it"):
         replace(here / "x")
+
+
+def test_what_is_being_written_stays_whatever_its_age(here):
+    """As on a machine whose clock is days ahead."""
+    old = (time.time() - 9 * 86_400,) * 2
+
+    def write(stream):
+        os.utime(stream.name, old)
+        command.remove_left_overs(here, "x")
+        assert os.path.exists(stream.name)
+        stream.write(b"new")
+
+    command.write_whole(here / "x", write)
+    with command.folder_beside(here / "x") as beside:
+        os.utime(beside, old)
+        command.remove_left_overs(here, "x")
+        assert os.listdir(here) == ["x", beside.name] or os.listdir(here) == [beside.name, "x"]
+    assert os.listdir(here) == ["x"]
+
+
+def test_two_processes_that_replace_one_folder_leave_it_whole(here, monkeypatch):
+    """The second looks while the first one's old folder is aside and the new one not yet there."""
+    fill(here / "x", "marker")
+    true, seen = os.rename, []
+
+    def rename(old, new):
+        if str(old).endswith(".tmp") and not seen:
+            seen.append(sorted(os.listdir(here)))
+            monkeypatch.setattr(os, "rename", true)
+            replace(here / "x")
+            shutil.rmtree(here / "x")  # so that the first can go on
+        true(old, new)
+
+    monkeypatch.setattr(os, "rename", rename)
+    replace(here / "x")
+    assert len(seen[0]) == 2 and "x" not in seen[0]
+    assert os.listdir(here) == ["x"] and (here / "x" / "marker").read_text() == "new"
 
 
 def test_what_a_killed_process_left_beside_goes_after_a_day(here):

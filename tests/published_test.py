@@ -35,8 +35,29 @@ def test_any_number_of_pictures_is_drawn_as_by_the_model_in_memory(gan, vae):
     drawn = published.load(gan[0]).generate(latent, label)
     assert drawn.dtype == np.uint8
     assert np.abs(drawn - pixels(gan[2].ema_generator, latent, label)).max() <= 1
-    drawn = published.load(vae[0]).generate(latent[:3])
-    assert np.abs(drawn - pixels(vae[2].ema_generator, latent[:3])).max() <= 1
+    drawn = published.load(vae[0]).generate(latent)
+    assert np.abs(drawn - pixels(vae[2].ema_generator, latent)).max() <= 1
+
+
+def test_what_is_drawn_or_encoded_does_not_depend_on_how_many_are(vae):
+    model, draw = published.load(vae[0]), np.random.default_rng(0)
+    latent = draw.standard_normal((70, 16)).astype(np.float32)
+    image = draw.integers(0, 256, (70, 32, 32, 3)).astype(np.uint8)
+    drawn, encoded = model.generate(latent), model.encode(image)
+    for number in (1, 3, 64, 65):
+        np.testing.assert_array_equal(model.generate(latent[:number]), drawn[:number])
+        for some, all_of_them in zip(model.encode(image[:number]), encoded):
+            np.testing.assert_array_equal(some, all_of_them[:number])
+
+
+@pytest.mark.parametrize("name", ["a [2]", "[a-z]*?\\{b,c}"])
+def test_a_version_is_read_whatever_its_path_is_called(name, vae, tmp_path, monkeypatch):
+    shutil.copytree(vae[0], tmp_path / name / "vae" / "1")
+    monkeypatch.chdir(tmp_path / name)
+    latent = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
+    expected = pixels(vae[2].ema_generator, latent)
+    for path in ("vae", tmp_path / name / "vae" / "1"):
+        assert np.abs(published.load(path).generate(latent) - expected).max() <= 1
 
 
 def test_pictures_are_encoded_as_by_the_model_in_memory(vae):
@@ -50,7 +71,8 @@ def test_pictures_are_encoded_as_by_the_model_in_memory(vae):
 def test_of_a_folder_of_versions_the_newest_is_taken(gan, tmp_path):
     for number in (2, 10):
         shutil.copytree(gan[0], tmp_path / "gan" / str(number))
-    (tmp_path / "gan" / ".tmp-11-1").mkdir()
+    (tmp_path / "gan" / f".11.{'0' * 32}.tmp").mkdir()
+    (tmp_path / "gan" / "12").write_text("no version")
     assert published.load(tmp_path / "gan").path == tmp_path / "gan" / "10"
     assert published.load(tmp_path / "gan" / "2").path == tmp_path / "gan" / "2"
 

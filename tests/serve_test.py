@@ -121,6 +121,29 @@ def test_a_flag_that_tf_serving_lacks_is_not_dropped_in_silence(main, exported, 
         main(f"--model_base_path={exported}", "--host=127.0.0.1")
 
 
+@pytest.mark.parametrize("name", ["a [2]", "a*", "what?", "back\\slash"])
+def test_a_path_that_tf_serving_takes_for_a_pattern_is_refused_for_it_alone(name, main, model_server, tmp_path):
+    (tmp_path / name / "gan").mkdir(parents=True)
+    given = f"--model_base_path={tmp_path / name / 'gan'}"
+    with pytest.raises(
+        UserError, match="TF Serving takes brackets, .* expected a path without them, or --server=stand_in"
+    ):
+        main(given)
+    with pytest.raises(UserError, match="--host=no.such.host.invalid|on no.such.host.invalid cannot be opened"):
+        main(given, "--server=stand_in", "--host=no.such.host.invalid")
+
+
+def test_the_models_config_is_read_again_from_where_it_was_found(tmp_path, monkeypatch):
+    from tfvae import serve as command
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = f"config {{ name: 'gan' base_path: '{tmp_path}' model_platform: 'tensorflow' }}"
+    (tmp_path / "models.config").write_text(f"model_config_list {{ {model} }}")
+    with flagsaver.flagsaver():
+        flags.FLAGS(["serve", "--model_config_file=~/models.config"])
+        assert command.stand_in_options().model_config_file == tmp_path / "models.config"
+
+
 @pytest.mark.parametrize("server", ["tensorflow_model_server", "stand_in"])
 def test_a_version_is_not_taken_for_the_folder_of_a_model(main, exported, model_server, server):
     (exported / "1").mkdir()

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
 import re
@@ -24,10 +25,12 @@ def user_errors():
     try:
         yield
     except (ValueError, OSError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(error):
             raise  # `user_line` has more to say
         raise UserError(" ".join(str(error).split())) from error
 
+
+LARGEST_VERSION = 2**63 - 1  # that TF Serving reads
 
 _rest = None  # what is left of the command line after its flags, once `start` has read them
 
@@ -104,12 +107,17 @@ def user_line(error):
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
-    if "No space left on device" in text or "Disk quota exceeded" in text:
-        return f"the disk is full ({text[:200]}). What was saved before is whole: free some space and run the command again."
+    if disk_is_full(error):
+        return f"no space is left ({text[-200:]}). What was saved before is whole: free some space and run the command again."
     if "DataError: " in text:
         # Raised while images were read inside tf.data, which wraps it.
         return text.split("DataError: ")[1].split(" Traceback")[0][:400]
     return None
+
+
+def disk_is_full(error):
+    """Whether an exception, of Python's or of TensorFlow's, says that a disk or the user's part of it is full."""
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def duration(seconds):
@@ -144,6 +152,11 @@ def path(flag, value):
         raise UserError(f"--{flag}={value}: that home folder is not known: expected the whole path.") from error
 
 
+def is_pattern(path):
+    """Whether TensorFlow may take a path for a pattern."""
+    return bool(re.search(r"[][*?\\]", str(pathlib.Path(path).absolute())))
+
+
 @contextlib.contextmanager
 def literal(folder):
     """Yields a path to a folder that TensorFlow reads as it is written.
@@ -161,7 +174,7 @@ def literal(folder):
         OSError: the folder cannot be opened.
     """
     folder = pathlib.Path(folder)
-    if not re.search(r"[][*?\\]", str(folder)):
+    if not is_pattern(folder):
         yield folder
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -169,6 +182,21 @@ def literal(folder):
         yield pathlib.Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def numbered_folders(folder):
+    """The versions in a model's folder, as TF Serving reads their names: folders called by an int64.
+
+    Returns:
+        {number: path}, ascending.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    children = [
+        child for child in pathlib.Path(folder).iterdir() if re.fullmatch("[0-9]+", child.name) and child.is_dir()
+    ]
+    return dict(sorted((int(child.name), child) for child in children if int(child.name) <= LARGEST_VERSION))
 
 
 def write_whole(path, content):
@@ -186,9 +214,10 @@ def write_whole(path, content):
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path, "tmp")
+    beside = new_name(path, "tmp")
     try:
         with beside.open("xb") as stream:
+            _lock(stream.fileno())
             if callable(content):
                 content(stream)
             else:
@@ -213,18 +242,19 @@ def replace_folder(folder, flag, foreign):
         UserError: what is there may not be replaced, at the start or at the end. OSError: it cannot be.
     """
     place = pathlib.Path(os.path.realpath(folder))  # a link stays, and leads to the new folder
-    aside = _left_overs(place.parent, re.escape(_short(place.name)), "old")
+    aside = [old for old in _left_overs(place.parent, re.escape(_short(place.name)), "old") if not _is_locked(old.path)]
     if aside and not place.exists():
         # A process was killed between its two renames.
         os.rename(max(aside, key=lambda entry: entry.stat().st_mtime), place)
     check_replaceable(folder, flag, foreign, overwrite=True)
     remove_left_overs(place.parent, re.escape(_short(place.name)))
-    beside, old = _beside(place, "tmp"), _beside(place, "old")
-    beside.mkdir(parents=True)
-    try:
+    old = new_name(place, "old")
+    with contextlib.ExitStack() as stack:
+        beside = stack.enter_context(folder_beside(place))
         yield beside
         check_replaceable(folder, flag, foreign, overwrite=True)
         if place.exists():
+            stack.enter_context(_locked(place))
             os.rename(place, old)
         try:
             os.rename(beside, place)
@@ -232,43 +262,90 @@ def replace_folder(folder, flag, foreign):
             if old.exists():
                 os.rename(old, place)
             raise
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _beside(path, ending):
-    """A path in the same folder that no other process has."""
+@contextlib.contextmanager
+def folder_beside(place):
+    """Yields a new empty folder beside `place`, to be renamed there; at the end, what is still under its first name is deleted.
+
+    No other process has that name, on whatever machine, and `remove_left_overs` lets it be as long as the block lasts.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder = new_name(place, "tmp")
+    folder.mkdir(parents=True)
+    try:
+        with _locked(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor):
+    """Marks an open file or folder as in use until it is closed, where the disk has locks; the age counts too."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_locked(path):
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def new_name(path, ending):
+    """A path in the same folder that no other process has, on whatever machine, and that `remove_left_overs` knows."""
     return path.with_name(f".{_short(path.name)}.{uuid.uuid4().hex}.{ending}")
 
 
 def _short(name):
-    """So much of a name that what `_beside` adds does not make it too long for a disk, which takes 255 bytes."""
+    """So much of a name that what `new_name` adds does not make it too long for a disk, which takes 255 bytes."""
     return name.encode(errors="replace")[:200].decode(errors="ignore")
 
 
 def _left_overs(folder, name, endings="tmp|old"):
-    """What `_beside` named in a folder, as os.DirEntry. name: regular expression of what was to be made."""
+    """What `new_name` named in a folder, as os.DirEntry. name: regular expression of what was to be made."""
+    return _entries(folder, rf"\.{name}\.[0-9a-f]{{32}}\.({endings})")
+
+
+def _entries(folder, pattern):
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if re.fullmatch(rf"\.{name}\.[0-9a-f]{{32}}\.({endings})", entry.name)]
+            return [entry for entry in entries if re.fullmatch(pattern, entry.name)]
     except OSError:
         return []
 
 
-def remove_left_overs(folder, name, seconds=86_400):
-    """Deletes what processes that were killed have left of `write_whole` and `replace_folder`.
+def remove_left_overs(folder, name, seconds=86_400, also=None):
+    """Deletes what processes that were killed have left of `write_whole`, `replace_folder` and `folder_beside`.
 
-    Judged by age, for whoever is still writing may be on another machine.
+    Judged by age and by a lock, for whoever is still writing may be on another machine.
 
     Args:
         folder: where to look. name: regular expression of the names of what was to be written.
-        seconds: the age from which on nobody is writing any more.
+        seconds: the age from which on nobody is writing any more. also: regular expression of other names for left-overs.
     """
-    for entry in _left_overs(folder, name):
+    for entry in _left_overs(folder, name) + (_entries(folder, also) if also else []):
         with contextlib.suppress(OSError):  # tidying up is no reason to fail
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime < seconds:
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime < seconds or _is_locked(entry.path):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)

@@ -5,6 +5,8 @@ python -m tfvae.export --model_dir=runs/cifar10_vae --export_dir=published/cifar
 A version is verified before a server can see it, and one that exists is never touched.
 """
 
+import shlex
+
 from absl import flags
 
 from tfvae import command
@@ -22,10 +24,11 @@ KEEP_VERSIONS = flags.DEFINE_integer(
 
 
 def check_flags():
-    """Raises: ValueError: a flag is missing."""
+    """The paths that the flags name. Raises: ValueError: a flag is missing. UserError: a path is none of this machine's."""
     for flag, example in ((MODEL_DIR, "runs/cifar10_vae"), (EXPORT_DIR, "published/cifar10_vae")):
         if not flag.value:
             raise ValueError(f"--{flag.name} is missing: expected a folder, such as {example}.")
+    return command.path("model_dir", MODEL_DIR.value), command.path("export_dir", EXPORT_DIR.value)
 
 
 command.start(__name__, check_flags)
@@ -36,9 +39,9 @@ from tfvae.training import run
 
 def main(argv):
     with command.user_errors():
-        check_flags()
-        place, version = publish.find_place(EXPORT_DIR.value, VERSION.value)
-        config, data, model = run.load(MODEL_DIR.value)
+        model_dir, export_dir = check_flags()
+        place, version = publish.find_place(export_dir, VERSION.value)
+        config, data, model = run.load(model_dir)
     scores, without_scores = writing.scores_of(config, model)
     print(f"Writing and verifying version {version} of {place.parent.name}", flush=True)
     about = publish.publish(place, config, data, model, scores)
@@ -48,11 +51,13 @@ def main(argv):
     newest = max(versions.numbered(place.parent))
     if newest > version:
         print(f"Version {newest} is newer: a server takes that one unless it is told otherwise.")
+    for file in versions.no_folders(place.parent):
+        print(f"warning: {file} is no folder, and TF Serving takes it for a version: move it elsewhere.")
     if KEEP_VERSIONS.value:
-        for old in versions.delete_old(place.parent, KEEP_VERSIONS.value, version):
-            print(f"Deleted version {old}")
-    print(f"Serve it:   python -m tfvae.serve --model_base_path={place.parent}")
-    print(f"Look at it: python -m tfvae.sample --saved_model={place}")
+        for old, reason in versions.delete_old(place.parent, KEEP_VERSIONS.value, version).items():
+            print(f"warning: version {old} could not be deleted ({reason})." if reason else f"Deleted version {old}")
+    print(f"Serve it:   python -m tfvae.serve --model_base_path={shlex.quote(str(place.parent))}")
+    print(f"Look at it: python -m tfvae.sample --saved_model={shlex.quote(str(place))}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ process with the same API, batching and versions, on this machine's loopback add
 """
 
 import os
-import pathlib
 import shutil
 import socket
 
@@ -104,6 +103,11 @@ def become_model_server(program):
         ]
     else:
         name, base_path = single_model()
+        if command.is_pattern(base_path):
+            raise command.UserError(
+                f"--model_base_path={base_path}: TF Serving takes brackets, *, ? and backslashes for patterns, and finds no "
+                "weights: expected a path without them, or --server=stand_in."
+            )
         arguments += [f"--model_name={name}", f"--model_base_path={base_path}"]
     if BATCHING_PARAMETERS_FILE.value:
         arguments.append(f"--batching_parameters_file={existing_file(BATCHING_PARAMETERS_FILE)}")
@@ -116,7 +120,7 @@ def become_model_server(program):
 
 def single_model():
     """(name, folder) of --model_base_path, whose last part is the name unless another is given. Raises: UserError."""
-    path = pathlib.Path(MODEL_BASE_PATH.value).resolve()
+    path = command.path(MODEL_BASE_PATH.name, MODEL_BASE_PATH.value).resolve()
     if not path.is_dir():
         raise command.UserError(
             f"--model_base_path={path} is not a folder: expected the one that holds a model's versions."
@@ -130,7 +134,7 @@ def single_model():
 
 def existing_file(flag):
     """The absolute path that a flag names. Raises: UserError."""
-    path = pathlib.Path(flag.value).resolve()
+    path = command.path(flag.name, flag.value).resolve()
     if not path.is_file():
         raise command.UserError(f"--{flag.name}={flag.value} is not a file: expected one.")
     return path
@@ -171,10 +175,8 @@ def stand_in_options():
     """The stand-in's `settings.Options` of the flags. Raises: UserError."""
     from tfvae.endpoint import settings
 
-    if MODEL_CONFIG_FILE.value:
-        models = settings.read_models(existing_file(MODEL_CONFIG_FILE))
-    else:
-        models = settings.one_model(*single_model())
+    config_file = existing_file(MODEL_CONFIG_FILE) if MODEL_CONFIG_FILE.value else None
+    models = settings.read_models(config_file) if config_file else settings.one_model(*single_model())
     batching = settings.DEFAULT_BATCHING
     if BATCHING_PARAMETERS_FILE.value:
         batching = settings.read_batching(existing_file(BATCHING_PARAMETERS_FILE))
@@ -185,7 +187,7 @@ def stand_in_options():
         )
     return settings.Options(
         models=models,
-        model_config_file=MODEL_CONFIG_FILE.value,
+        model_config_file=config_file,
         model_config_file_poll_wait_seconds=MODEL_CONFIG_FILE_POLL_WAIT_SECONDS.value,
         batching=batching,
         host=HOST.value,

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import rewriter_config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tfvae.command import literal
 from tfvae.endpoint import metrics, tensors
 from tfvae.endpoint.statuses import CODE_NAMES, ServingError, invalid
 
@@ -40,7 +41,8 @@ class Servable:
         self.close = self._session.close  # frees variables and batch threads; no request may run
         with contextlib.ExitStack() as on_error, _errors_as_statuses():
             on_error.callback(self.close)
-            meta_graph = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(path))
+            with literal(path) as folder:
+                meta_graph = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
             if any(function.attr["_XlaMustCompile"].b for function in meta_graph.graph_def.library.function):
                 # TF Serving would load it, and fail at every request.
                 raise ServingError("FAILED_PRECONDITION", "it asks for XLA: export it without jit_compile")

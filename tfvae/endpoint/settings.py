@@ -7,6 +7,7 @@ import pathlib
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from tfvae import command
 from tfvae.command import UserError
 
 
@@ -15,7 +16,7 @@ class Options:
     """What the command's flags say, under their names."""
 
     models: dict  # {name: ModelConfig}
-    model_config_file: str | None  # where they came from; read again every so many seconds, unless that is 0
+    model_config_file: pathlib.Path | None  # where they came from; read again every so many seconds, unless that is 0
     model_config_file_poll_wait_seconds: float
     batching: dict  # like DEFAULT_BATCHING
     host: str
@@ -41,10 +42,11 @@ def read_models(file):
     for config in server.model_config_list.config:
         old_form = config.model_type == model_server_config_pb2.TENSORFLOW and not config.model_platform
         known = config.model_platform == "tensorflow" or old_form
+        config.base_path = str(command.path(f"model_config_file={file}: base_path", config.base_path))
         if not config.name or config.name in models or not known or not os.path.isabs(config.base_path):
             raise UserError(
                 f"--model_config_file={file}, model {config.name!r}: expected a name that no other model has, model_platform: "
-                "'tensorflow', and a base_path that begins with /."
+                "'tensorflow', and a base_path that begins with / or ~."
             )
         models[config.name] = config
     if not models:

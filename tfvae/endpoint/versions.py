@@ -3,11 +3,10 @@
 import contextlib
 import dataclasses
 import gc
-import pathlib
-import re
 import threading
 import time
 
+from tfvae.command import numbered_folders
 from tfvae.endpoint.settings import wanted_versions
 from tfvae.endpoint.statuses import ServingError, invalid
 
@@ -101,7 +100,7 @@ class Versions:
             return {}
         config = self.models[name]
         try:
-            found = folders(pathlib.Path(config.base_path))
+            found = numbered_folders(config.base_path)
         except OSError as error:
             self._tell(name, f"{config.base_path} cannot be read ({error.strerror or error})")
             return None
@@ -131,9 +130,3 @@ class Versions:
         if self._said.get(topic) != line:
             self._said[topic] = line
             self._say(f"{topic}: {line}")
-
-
-def folders(base_path):
-    """{number: folder} of the versions under a model's folder. Raises: OSError."""
-    paths = [path for path in base_path.iterdir() if re.fullmatch("[0-9]{1,18}", path.name) and path.is_dir()]
-    return {int(path.name): path for path in paths}

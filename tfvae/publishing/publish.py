@@ -2,11 +2,11 @@
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 
+from tfvae import command
 from tfvae.command import UserError
 from tfvae.publishing import signatures, verification, versions, writing
 
@@ -23,7 +23,7 @@ def find_place(export_dir, version=None):
         (path of the version's folder, its number).
 
     Raises:
-        UserError: the name is not one, the version exists, or this environment cannot write one.
+        UserError: the name is not one, the version exists or cannot be one, or this environment cannot write one.
     """
     folder = Path(os.path.abspath(export_dir))
     if not re.fullmatch(NAME, folder.name):
@@ -31,12 +31,14 @@ def find_place(export_dir, version=None):
             f"--export_dir={export_dir}: its last part is the model's name and a part of URLs. Expected a letter, then letters, "
             "digits, dots, - and _, such as published/cifar10_vae; the version's folder is made in it."
         )
+    command.check_writable(folder / "1", "export_dir")
     there = versions.numbered(folder)
-    version = version or max(there, default=0) + 1
-    if version in there:
-        raise UserError(f"{there[version]} exists, and a version is never replaced: give another --version.")
+    version = version or versions.next_version(folder)
+    place = there.get(version, folder / str(version))
+    if os.path.lexists(place):
+        raise UserError(f"{place} exists, and a version is never replaced: give another --version.")
     writing.require_serving_api()
-    return folder / str(version), version
+    return place, version
 
 
 def publish(place, config, data, model, scores=None):
@@ -55,20 +57,18 @@ def publish(place, config, data, model, scores=None):
     check_weights(model)
     functions = signatures.of_model(config, model)
     about = writing.facts(place.parent.name, config, data, model, list(functions), scores)
-    unfinished = versions.unfinished(place)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         versions.remove_unfinished(place.parent)
-        writing.write(unfinished, about, functions)
-        verification.verify(unfinished, config, model, functions)
-        versions.put_in_place(unfinished, place)
+        with command.folder_beside(place) as unfinished:
+            writing.write(unfinished, about, functions)
+            verification.verify(unfinished, config, model, functions)
+            versions.put_in_place(unfinished, place)
         return about
     except OSError as error:
+        mend = "free some space or " if command.disk_is_full(error) else ""
         raise UserError(
-            f"nothing was published, {place.parent} cannot be written ({error}): free some space or give another --export_dir."
+            f"nothing was published, {place.parent} cannot be written ({error}): {mend}give another --export_dir."
         ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def check_weights(model):

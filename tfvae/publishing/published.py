@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfvae.command import UserError
+from tfvae.command import UserError, literal
 from tfvae.drawing.model import BATCH, Model
 from tfvae.publishing import versions
 
@@ -40,7 +40,8 @@ def load(path):
         record = json.loads((path / FACTS).read_text())
         flags, num_classes, seen = record["flags"], record["num_classes"], record["images_seen"]
         facts = facts_of(record)
-        loaded = tf.saved_model.load(str(path))
+        with literal(path) as folder:
+            loaded = tf.saved_model.load(str(folder))
         if "decode" not in loaded.signatures:
             raise ValueError("it has no signature decode")
     except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
@@ -75,9 +76,12 @@ def facts_of(record):
 
 
 def call(signature, inputs):
-    """A signature's outputs for any number of rows, in batches: {name: array [N, …]}. `inputs`: {name: array [N, …]}."""
-    parts = [
-        signature(**{name: tf.constant(value[start : start + BATCH]) for name, value in inputs.items()})
-        for start in range(0, len(next(iter(inputs.values()))), BATCH)
-    ]
-    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+    """A signature's outputs for any number of rows: {name: array [N, …]}. `inputs`: {name: array [N, …]}, N > 0.
+
+    Always in batches of `BATCH` rows, so that a row's result does not depend on N; the last batch is filled up with its last row.
+    """
+    number, parts = len(next(iter(inputs.values()))), []
+    for start in range(0, number, BATCH):
+        rows = np.minimum(np.arange(start, start + BATCH), number - 1)
+        parts.append(signature(**{name: tf.constant(np.asarray(value)[rows]) for name, value in inputs.items()}))
+    return {name: np.concatenate([part[name].numpy() for part in parts])[:number] for name in parts[0]}

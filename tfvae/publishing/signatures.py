@@ -1,7 +1,8 @@
 """What a published model answers: its networks as functions of a batch, each row for itself.
 
 A server merges rows of different callers into one batch. So nothing that a row holds may fail the batch (there are no
-asserts), and no row may change another's result, not even by a bit.
+asserts), and no row may change another's result. `sample` and `reconstruct` answer with the same bytes in any batch. `decode` and
+`encode` run the batch as it is, without a loop, so that converters for other runtimes take them.
 """
 
 import dataclasses
@@ -21,25 +22,32 @@ CHUNK_ROWS = 4
 
 LATENT = 0  # stream of random numbers
 
+# What the number of rows in a batch changes in each signature's answer for one row; for tfvae.json.
+BATCH_SIZE_CHANGES = {
+    "sample": "nothing",
+    "decode": "a grey level, more in bfloat16",
+    "encode": "1e-5, more in bfloat16",
+    "reconstruct": "nothing",
+}
 
-def in_chunks(function, kinds, *inputs):
+
+def in_chunks(function, *inputs):
     """A function of `CHUNK_ROWS` rows, applied to any number of rows.
 
     Args:
-        function: of one tensor [CHUNK_ROWS, ...] for each input, to a dict of tensors [CHUNK_ROWS, ...].
-        kinds: dict of (dtype, shape of a row) of its results.
+        function: of one tensor [CHUNK_ROWS, ...] for each input, to `{"image_bytes": string [CHUNK_ROWS]}`.
         inputs: tensors [B, ...].
 
     Returns:
-        dict of tensors [B, ...].
+        The same of string [B].
     """
     rows = tf.shape(inputs[0])[0]
     chunks = (rows + CHUNK_ROWS - 1) // CHUNK_ROWS
     padded = [tf.pad(x, [[0, chunks * CHUNK_ROWS - rows]] + [[0, 0]] * (x.shape.rank - 1)) for x in inputs]
     stacked = [tf.reshape(x, [chunks, CHUNK_ROWS, *x.shape[1:]]) for x in padded]
-    specs = {name: tf.TensorSpec([CHUNK_ROWS, *shape], dtype) for name, (dtype, shape) in kinds.items()}
-    results = tf.map_fn(lambda parts: function(*parts), stacked, fn_output_signature=specs)
-    return {name: tf.reshape(result, [-1, *kinds[name][1]])[:rows] for name, result in results.items()}
+    spec = {"image_bytes": tf.TensorSpec([CHUNK_ROWS], tf.string)}
+    results = tf.map_fn(lambda parts: function(*parts), stacked, fn_output_signature=spec)
+    return {"image_bytes": tf.reshape(results["image_bytes"], [-1])[:rows]}
 
 
 def random_latents(seed, truncation, latent_dim):
@@ -96,7 +104,7 @@ def of_model(config, model):
     )
 
     def draw(latent, label, valid):
-        """(uint8 [N, R, R, 3], bool [N]); rows that are not valid are drawn as others, and black."""
+        """(uint8 [N, R, R, 3], bool [N]); rows that are not valid are black. valid: bool [N], or True for all."""
         valid &= tf.reduce_all(tf.math.is_finite(latent), -1)
         latent = tf.where(valid[:, None], latent, 0.0)
         if label:
@@ -116,19 +124,17 @@ def of_model(config, model):
         latent = random_latents(seed, tf.where(valid, truncation, 1.0), latent_dim)
         return draw_png(latent, label, valid)
 
-    def decode_chunk(latent, *label):
-        return {"image": draw(latent, label, tf.ones([CHUNK_ROWS], tf.bool))[0]}
+    def decode(latent, *label):
+        return {"image": draw(latent, label, True)[0]}
 
     seed = tf.TensorSpec([None], tf.int64, "seed")
     truncation = tf.TensorSpec([None], tf.float32, "truncation")
     label = [tf.TensorSpec([None], tf.int32, "label")] if num_classes else []
     latent = tf.TensorSpec([None, latent_dim], tf.float32, "z")
     image = tf.TensorSpec([None, resolution, resolution, 3], tf.uint8, "image")
-    png_kind = {"image_bytes": (tf.string, [])}
-    image_kind = {"image": (tf.uint8, [resolution, resolution, 3])}
     signatures = {
-        "sample": (lambda *x: in_chunks(sample_chunk, png_kind, *x), [seed, truncation, *label]),
-        "decode": (lambda *x: in_chunks(decode_chunk, image_kind, *x), [latent, *label]),
+        "sample": (lambda *x: in_chunks(sample_chunk, *x), [seed, truncation, *label]),
+        "decode": (decode, [latent, *label]),
     }
     if model.encode:
         encoder = without_spectral_norm(
@@ -136,15 +142,11 @@ def of_model(config, model):
         )
 
         def encode(image):
-            return model.encode(images.to_model_range(image), encoder=encoder)
-
-        def encode_chunk(image):
-            return dict(zip(("mean", "log_variance"), encode(image)))
+            return dict(zip(("mean", "log_variance"), model.encode(images.to_model_range(image), encoder=encoder)))
 
         def reconstruct_chunk(image, *label):
-            return draw_png(encode(image)[0], label, tf.ones([CHUNK_ROWS], tf.bool))
+            return draw_png(encode(image)["mean"], label, True)
 
-        latent_kind = {name: (tf.float32, [latent_dim]) for name in ("mean", "log_variance")}
-        signatures["encode"] = (lambda *x: in_chunks(encode_chunk, latent_kind, *x), [image])
-        signatures["reconstruct"] = (lambda *x: in_chunks(reconstruct_chunk, png_kind, *x), [image, *label])
+        signatures["encode"] = (encode, [image])
+        signatures["reconstruct"] = (lambda *x: in_chunks(reconstruct_chunk, *x), [image, *label])
     return signatures

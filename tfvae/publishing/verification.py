@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from tfvae.command import UserError
+from tfvae.command import UserError, literal
 from tfvae.data import images
 from tfvae.publishing import signatures
 from tfvae.publishing.writing import WARMUP_FILE, example
@@ -77,7 +77,8 @@ def answers_of_a_server(folder, requests):
     options = tf.compat.v1.ConfigProto()
     options.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
     with tf.Graph().as_default(), tf.compat.v1.Session(config=options) as session:
-        meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(folder))
+        with literal(folder) as place:
+            meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(place))
         library = meta_graph.graph_def.library.function
         nodes = [*meta_graph.graph_def.node, *(node for function in library for node in function.node_def)]
         if any(part.attr["_XlaMustCompile"].b for part in (*library, *nodes)):

@@ -6,31 +6,38 @@ name and then renamed, and renamed before it is deleted: what a server sees is w
 
 import errno
 import os
-import re
 import shutil
 from pathlib import Path
 
+from tfvae import command
 from tfvae.command import UserError
-
-UNFINISHED = re.compile(r"\.tmp-([0-9]+)-([0-9]+)")  # version and process
 
 
 def numbered(export_dir):
-    """The versions in a model's folder, as TF Serving finds them: every child whose name is a number.
+    """`command.numbered_folders` of a model's folder, which need not exist."""
+    return command.numbered_folders(export_dir) if Path(export_dir).is_dir() else {}
 
-    Args:
-        export_dir: folder whose name is the model's. It need not exist.
 
-    Returns:
-        dict of number to path, ascending.
-    """
+def no_folders(export_dir):
+    """What lies among the versions, is no folder, and is called as a version: TF Serving tries to load it. List of paths."""
     children = Path(export_dir).iterdir() if Path(export_dir).is_dir() else []
-    return dict(sorted((int(child.name), child) for child in children if child.name.isascii() and child.name.isdigit()))
+    return [child for child in children if child.name.isascii() and child.name.isdigit() and not child.is_dir()]
 
 
-def unfinished(place):
-    """Where this process writes the version of a folder before it is put there, and deletes it from."""
-    return place.with_name(f".tmp-{place.name}-{os.getpid()}")
+def next_version(export_dir):
+    """One more than the newest version of a model's folder, or the first number after that whose name nothing has.
+
+    Raises:
+        UserError: no server reads so large a number.
+    """
+    version = max(numbered(export_dir), default=0) + 1
+    while os.path.lexists(Path(export_dir) / str(version)):
+        version += 1
+    if version > command.LARGEST_VERSION:
+        raise UserError(
+            f"{export_dir} holds version {command.LARGEST_VERSION}, and a server reads no larger number: give a free --version."
+        )
+    return version
 
 
 def put_in_place(written, place):
@@ -40,7 +47,7 @@ def put_in_place(written, place):
         written: folder of a verified version. place: where it goes, on the same file system.
 
     Raises:
-        UserError: a version is there by now.
+        UserError: a version, or something else, is there by now.
     """
     for path in (*written.rglob("*"), written):
         synchronize(path)
@@ -49,9 +56,8 @@ def put_in_place(written, place):
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
-        raise UserError(
-            f"{place} was published by another export meanwhile, and a version is never replaced: run the command again."
-        ) from error
+        what = "was published by another export meanwhile, and a version" if place.is_dir() else "is a file, which"
+        raise UserError(f"{place} {what} is never replaced: run the command again.") from error
     synchronize(place.parent)
 
 
@@ -65,10 +71,16 @@ def synchronize(path):
 
 
 def delete(folder):
-    """Deletes a version; it is renamed first, so that no part of it is ever served or published."""
-    doomed = unfinished(folder)
+    """Deletes a version; it is renamed first, so that no part of it is ever served or published.
+
+    What of it cannot be deleted then stays under a name that no server looks at. Raises: OSError: it cannot be renamed.
+    """
+    doomed = command.new_name(folder, "old")
     os.rename(folder, doomed)
-    shutil.rmtree(doomed)
+    if doomed.is_symlink():
+        doomed.unlink()
+    else:
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def delete_old(export_dir, keep, version):
@@ -78,31 +90,20 @@ def delete_old(export_dir, keep, version):
         export_dir: folder of the versions. keep: how many are left, 1 or more. version: one that stays in any case.
 
     Returns:
-        list of the deleted versions' numbers.
+        dict of an old version's number to None, or to the reason why it could not be deleted.
     """
-    there = numbered(export_dir)
-    old = [number for number in sorted(there)[:-keep] if number != version]
-    for number in old:
-        delete(there[number])
-    return old
+    there, done = numbered(export_dir), {}
+    for number in sorted(there)[:-keep]:
+        if number != version:
+            try:
+                delete(there[number])
+                done[number] = None
+            except OSError as error:
+                done[number] = error.strerror
+    return done
 
 
 def remove_unfinished(export_dir):
-    """Removes what exports and deletions that were killed left behind; those of living processes stay."""
-    for folder in export_dir.iterdir():
-        match = UNFINISHED.fullmatch(folder.name)
-        if match and not is_alive(int(match[2])):
-            shutil.rmtree(folder)  # no server looks at such a name, so it may be seen half deleted
-
-
-def is_alive(process):
-    """Whether a process of this machine runs: not this one, whose number an older one had."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    """Removes what exports and deletions that were killed left behind a day ago or longer."""
+    # Earlier releases wrote under the version's and the process's number.
+    command.remove_left_overs(export_dir, "[0-9]+", also=r"\.tmp-[0-9]+-[0-9]+")

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfvae.command import UserError
 from tfvae.config import PLACES
-from tfvae.publishing import published
+from tfvae.publishing import published, signatures
 from tfvae.training import run
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -34,7 +34,7 @@ def write(folder, about, functions):
     """Writes a version: SavedModel, warm-up requests, tfvae.json.
 
     Args:
-        folder: of the version; it does not exist. about: the content of tfvae.json. functions: `signatures.of_model`'s.
+        folder: of the version, empty. about: the content of tfvae.json. functions: `signatures.of_model`'s.
 
     Raises:
         OSError: the disk does not take it.
@@ -42,7 +42,12 @@ def write(folder, about, functions):
     # Keras' own archive: with tf.saved_model.save a server would not find the variables of a Keras 3 network.
     archive = keras.export.ExportArchive()
     for signature, (function, inputs) in functions.items():
-        archive.add_endpoint(signature, function, inputs)  # the first is also `serving_default`
+        endpoint = archive.add_endpoint(
+            signature, of_one_dict(function, inputs), [{spec.name: spec for spec in inputs}]
+        )
+        if signature == "sample":
+            endpoint.get_concrete_function()  # so that it can be added again
+            archive.add_endpoint("serving_default", endpoint)
     try:
         archive.write_out(str(folder), verbose=False)
         (folder / WARMUP_FILE).parent.mkdir()
@@ -52,11 +57,17 @@ def write(folder, about, functions):
     (folder / published.FACTS).write_text(json.dumps(about, indent=2) + "\n")
 
 
-def facts(name, config, data, model, signatures, scores=None):
+def of_one_dict(function, inputs):
+    """A function of tensors as one of {name of the input: tensor}, the one argument that Keras' TFSMLayer passes."""
+    names = [spec.name for spec in inputs]
+    return lambda rows: function(*(rows[name] for name in names))
+
+
+def facts(name, config, data, model, names, scores=None):
     """What a version is: the content of its tfvae.json.
 
     Args:
-        name: the model's. config, data, model: as `run.load` gives them. signatures: their names. scores: of `scores_of`.
+        name: the model's. config, data, model: as `run.load` gives them. names: of its signatures. scores: of `scores_of`.
     """
     num_classes = model.generator.num_classes
     return {
@@ -78,12 +89,13 @@ def facts(name, config, data, model, signatures, scores=None):
         "scores": scores,
         "commit": commit(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-        "signatures": signatures,
+        "signatures": names,
+        "batch_size_changes": {name: signatures.BATCH_SIZE_CHANGES[name] for name in names},
     }
 
 
 def scores_of(config, model):
-    """The content of a run's scores.json, if it says that it scored this very model.
+    """The content of a run's scores.json, if it says that it scored this very model, with the latents that a version draws.
 
     Args:
         config, model: as `run.load` gives them.
@@ -97,11 +109,14 @@ def scores_of(config, model):
     expected = {
         "images_seen": model.images_seen,
         "checkpoint": "newest",
+        "prior": "normal",
         **run.facts_of_weights(config, model),
     }
     try:
         scores = json.loads(file.read_text())
         source = scores["source"]
+        # Older files do not name it.
+        source = source | {"prior": source.get("prior", {"kind": "normal"})["kind"]}
         others = [
             f"{name}: {source.get(name, 'not said')}, expected {value}"
             for name, value in expected.items()

@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from tfvae.command import UserError, literal, write_whole
+from tfvae.command import UserError, disk_is_full, literal, write_whole
 
 # What TensorFlow says of bytes that are not those that were written. It raises OpError, IndexError and others for the same fault,
 # and the same OpError for a disk that does not answer.
@@ -97,9 +97,10 @@ def write(folder, model, images_seen, keep):
         for name in _names(folder):
             if re.match(rf"{prefix.name}[._]", name):
                 delete(folder / name)
+        mend = "free some space and run" if disk_is_full(error) else "when it can be written, run"
         raise UserError(
-            f"checkpoint at {images_seen:,} images could not be written to {folder} ({_line(error)[:150]}). The checkpoints "
-            "before it are whole; free some space and run the same command again."
+            f"checkpoint at {images_seen:,} images could not be written to {folder} ({_line(error)[-200:]}). The checkpoints "
+            f"before it are whole; {mend} the same command again."
         ) from error
     prune(folder, images_seen, keep)
 
