@@ -12,7 +12,9 @@ from scoring_toys import CLASSIFIER, counted, load_counting
 
 from tfvae.command import UserError
 from tfvae.data import pipeline
+from tfvae.drawing.model import Model
 from tfvae.scoring import distances, extractors, protocol, statistics
+from tfvae.training import run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rank-deficient")
 
@@ -137,6 +139,27 @@ def test_saved_statistics_give_the_distance_without_the_data(evaluate, tmp_path,
     assert f"50 images against 50 of pictures train ({file})" in printed
     with pytest.raises(UserError, match="is of images of 32 px, and those to score are of 16 px"):
         evaluate("--split=noise", f"--reference={file}", "--resolution=16", f"--output={tmp_path / 'other.json'}")
+
+
+def test_a_conditional_model_draws_the_labels_that_the_reference_has(evaluate, tmp_path, monkeypatch):
+    file, scores, drawn = tmp_path / "real.npz", tmp_path / "scores.json", []
+
+    def generate(latent, label):
+        drawn.extend(label)
+        return np.full([len(latent), 32, 32, 3], 60, np.uint8)
+
+    model = Model(None, {"dataset": "pictures", "resolution": 32, "latent_dim": 4}, 4, generate, None, 8, {})
+    monkeypatch.setattr(run, "load_run", lambda *_: model)
+    evaluate("--dataset=pictures", f"--save_reference={file}")
+    with np.load(file) as arrays:
+        arrays = dict(arrays)
+    np.savez(file, **arrays | {"class_counts": np.array([0, 45, 0, 15])})
+    arguments = [f"--model_dir={tmp_path}", f"--reference={file}", "--num_images=60", f"--output={scores}"]
+    evaluate(*arguments)
+    assert set(drawn) == {1, 3} and drawn.count(1) > drawn.count(3)
+    np.savez(file, **arrays | {"class_counts": np.array([30, 30])})
+    with pytest.raises(UserError, match="trained on 4 classes and pictures has 2"):
+        evaluate(*arguments, "--overwrite")
 
 
 @pytest.mark.parametrize(

@@ -128,16 +128,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.data import content, pipeline
-from tfvae.data.split import choose, without
+from tfvae.data.split import choose
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
 from tfvae.publishing import published
-from tfvae.scoring import calibration, classes, modes, neighbours, presentation, protocol, scores, sources, statistics
+from tfvae.scoring import calibration, classes, neighbours, parts, presentation, protocol, scores, sources, statistics
 from tfvae.training import run
 from tfvae.training import strategy as strategies
-
-# Reconstructions are scored on training images outside of the reference, if there are so many.
-LEAST_UNSEEN = 1000
 
 
 def main(argv):
@@ -253,10 +250,11 @@ def evaluate(paths):
         "real": protocol.defined(of_real)[0],
     }
     if reference.mode_frequencies is not None and drawn.kinds is not None:
-        result["modes"] = known_modes(reference, drawn, extractor)
+        result["modes"] = parts.known_modes(reference, drawn, extractor)
     if model and model.encode:
-        result |= reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
-        result["likelihood"] = likelihood_scores(model, load("train"), held_out)
+        number, train = most_images(extractor), load("train")
+        result |= parts.reconstructions(model, reference, split, rows, train, held_out, number, extractor)
+        result["likelihood"] = parts.likelihood(model, train, held_out, PRIOR.value, NUM_IMPORTANCE_SAMPLES.value)
     return result, model
 
 
@@ -420,60 +418,6 @@ def make_prior(model, load):
     if not model.encode:
         raise ValueError("--prior=gmm: the model has no encoder to fit a mixture to. Expected a VAE.")
     return priors.Mixture(*codes(model, load("train")))
-
-
-def reconstruction_scores(model, reference, reference_split, rows, held_out, load, extractor):
-    """Errors of held-out images (None: of the training images), scores of training images outside of the reference.
-
-    rows: of `reference_split`, those that the reference is made of. Returns: {part of the result: its content}.
-    """
-    train = load("train")
-    held_out = held_out or train
-    rest = without(train, reference_split, rows)
-    number = most_images(extractor)
-    known = len(rest) < min(LEAST_UNSEEN, number)
-    chosen = np.arange(train.num_images) if known else rest
-    chosen = chosen[choose(len(chosen), number, seed=1)]
-    compared = choose(held_out.num_images, number)
-    parts = {}
-    for name, latent in presentation.RECONSTRUCTIONS.items():
-        sampled = name == "reconstruction_from_samples"
-        found, undefined = protocol.reconstruction_scores(
-            model, (held_out, compared), (train, chosen), reference, extractor, sampled
-        )
-        parts[name] = {
-            "errors_of": {"split": held_out.split, "images": len(compared)},
-            "scores_of": {"split": "train", "images": len(chosen), "also_in_the_reference": known},
-            "latent": latent,
-            "scores": found,
-            "undefined": undefined,
-        }
-    return parts
-
-
-def likelihood_scores(model, train, held_out):
-    """`protocol.likelihood_scores` of held-out images (None: of training images), or why there are none."""
-    reason = None
-    if model.decode is None:
-        reason = "a published version gives pixels of 8 bits: score the run that it was exported from."
-    elif PRIOR.value == "gmm":
-        reason = "it is of the normal prior: score without --prior=gmm."
-    if reason:
-        return {"scores": {}, "undefined": {"likelihood": reason}}
-    return protocol.likelihood_scores(model, train, held_out or train, NUM_IMPORTANCE_SAMPLES.value)
-
-
-def known_modes(reference, drawn, extractor):
-    """The scores of modes of as many held-out images, and the kinds in each channel. drawn: `Outputs` of the last seed."""
-    found, number = protocol.modes_of_held_out(reference, extractor, len(drawn))
-    marginals = {"nominal": modes.nominal_marginals(reference.mode_frequencies), "drawn": modes.marginals(drawn.kinds)}
-    if number:
-        marginals["held_out"] = modes.marginals(reference.held_out.kinds)
-    return {
-        "held_out_images": number,
-        "held_out": found,
-        "marginals": {name: dict(zip(modes.CHANNELS, part.tolist())) for name, part in marginals.items()},
-    }
 
 
 if __name__ == "__main__":

@@ -4,12 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.scoring import scores
-
-# Parts of the result: from which latents reconstructions are decoded.
-RECONSTRUCTIONS = {
-    "reconstruction": "the posterior's mean",
-    "reconstruction_from_samples": "a sample of the posterior",
-}
+from tfvae.scoring.parts import RECONSTRUCTIONS
 
 
 def plain(value):
