@@ -141,6 +141,21 @@ def test_saved_statistics_give_the_distance_without_the_data(evaluate, tmp_path,
         evaluate("--split=noise", f"--reference={file}", "--resolution=16", f"--output={tmp_path / 'other.json'}")
 
 
+def test_of_another_tools_file_it_is_said_what_is_not_known(evaluate, tmp_path, monkeypatch):
+    kind = dataclasses.replace(extractors.EXTRACTORS["counting"], has_papers_names=True)
+    monkeypatch.setitem(extractors.EXTRACTORS, "counting", kind)
+    file, scores = tmp_path / "other.npz", tmp_path / "scores.json"
+    np.savez(file, mu=np.full(12, 0.5), sigma=0.01 * np.eye(12))
+    arguments = ["--split=noise", f"--reference={file}", "--num_images=60", f"--output={scores}"]
+    with pytest.raises(UserError, match="--resolution is missing"):
+        evaluate(*arguments)
+    printed = evaluate(*arguments, "--resolution=32")
+    assert f"warning: {file} says neither how many images it is of, of which dataset and size, nor" in printed
+    found = json.loads(scores.read_text())
+    assert found["scores"]["frechet_inception_distance"]["mean"] > 0
+    assert found["reference"]["images"] is None and found["reference"]["dataset"] is None
+
+
 def test_a_conditional_model_draws_the_labels_that_the_reference_has(evaluate, tmp_path, monkeypatch):
     file, scores, drawn = tmp_path / "real.npz", tmp_path / "scores.json", []
 
