@@ -109,7 +109,7 @@ def rows(split, held_out, num_images, extractor, seed=0):
     real, other = made(split, chosen, "reference"), made(unseen, held, "held-out images")
     for parts in PARTS:
         some = [outputs.rows(choose(len(outputs), max(2, number // parts))) for outputs in (real, other)]
-        yield scored("held-out images", some[1], some[0], spare=some[1])
+        yield scored(f"{len(some[1]):,} held-out images", some[1], some[0], spare=some[1])
     blurred = {}
     for sigma in BLURS:
         name = f"blurred by {sigma:g} px"
@@ -129,12 +129,12 @@ def rows(split, held_out, num_images, extractor, seed=0):
             yield scored(name, made(unseen, of_classes, name), real, spare=other)
     for times in REPEATED:
         outputs, different = repeated(other, times)
-        yield scored(f"a part of the images, {times:,} times each", outputs, real, spare=other, different=different)
+        yield scored(f"{different:,} of them, {times:,} times each", outputs, real, spare=other, different=different)
     for sigma in SAME_BLURS:
         of = f"blurred by {sigma:g} px"
         base = made(split, chosen, f"reference, {of}", lambda images, sigma=sigma: blur(images, sigma))
-        yield scored(f"held-out images, {of}", blurred[sigma], base, of, blurred[sigma])
+        yield scored(f"both {of}: held-out images", blurred[sigma], base, of, blurred[sigma])
         for times in REPEATED:
             outputs, different = repeated(blurred[sigma], times)
-            name = f"a part of the images, {times:,} times each, {of}"
+            name = f"both {of}: {different:,}, {times:,} times each"
             yield scored(name, outputs, base, of, blurred[sigma], different)

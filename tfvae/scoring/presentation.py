@@ -88,10 +88,10 @@ def calibration_table(result):
     """The scores of a calibration that its figure shows, for people."""
     shown = calibration_panels(result)
     lines = [f"real images, as they are and spoilt, against {_compared(result)}"]
-    lines.append(f"  {'':<58} {'images':>7}" + "".join(f" {title[:18]:>18}" for title in shown.values()))
+    lines.append(f"  {'':<44} {'images':>7}" + "".join(f" {title[:18]:>18}" for title in shown.values()))
     for row in result["rows"]:
         values = [f"{row['scores'][name]:.4g}" if name in row["scores"] else "-" for name in shown]
-        lines.append(f"  {row['name']:<58} {row['images']:>7,}" + "".join(f" {value:>18}" for value in values))
+        lines.append(f"  {row['name']:<44} {row['images']:>7,}" + "".join(f" {value:>18}" for value in values))
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ White, so that they can be read on a light and on a dark page.
 """
 
 import io
+import textwrap
 
 import matplotlib
 import numpy as np
@@ -211,7 +212,8 @@ def calibration(file, rows, panels):
         )
         for ax, (name, title) in zip(axes.flat, panels.items()):
             ax.barh(range(len(rows)), [values.get(name, np.nan) for _, values in rows], color=COLOURS[1])
-            ax.set_title(title, fontsize=9)
+            ax.set_title(textwrap.fill(title, 24), fontsize=9)
+            ax.margins(y=0.01)
             ax.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
             ax.tick_params("y", length=0)
             ax.grid(False, axis="y")
