@@ -70,6 +70,8 @@ PATHS = [
     (EVALUATE, ["output", "cache_dir", "data_dir", "classifier_dir"]),
     (("evaluate", ["--dataset=shapes", "--extractor=classifier"]), ["model_dir", "saved_model", "images"]),
     (("evaluate", ["--dataset=shapes", "--extractor=inception", "--split=noise"]), ["inception_dir"]),
+    (("evaluate", ["--dataset=shapes"]), ["save_reference"]),
+    (("evaluate", ["--split=noise"]), ["reference"]),
     (EXHIBITS, ["output", "model_dir", "data_dir", "classifier_dir"]),
     (FINGERPRINTS, ["output"]),
     (("studies.fingerprints", ["--dataset=folder:/nowhere", "--output=x.json"]), ["data_dir"]),

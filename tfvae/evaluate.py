@@ -2,10 +2,13 @@
 
 python -m tfvae.evaluate --model_dir=runs/cifar10_gan
 python -m tfvae.evaluate --images=pictures/ --dataset=cifar10 --inception_dir=inception
+python -m tfvae.evaluate --dataset=cifar10 --calibrate
+python -m tfvae.evaluate --dataset=cifar10 --save_reference=cifar10.npz
 
 Writes a JSON file with the scores and everything that they depend on, and prints them. The same command gives the same file.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -24,6 +27,17 @@ IMAGES = flags.DEFINE_string(
 )
 SPLIT = flags.DEFINE_string(
     "split", None, "Score a split of --dataset, such as test or train[:50%], to calibrate; noise: uniform pixels."
+)
+CALIBRATE = flags.DEFINE_boolean(
+    "calibrate",
+    False,
+    "Score real images of --dataset, as they are and spoilt in known ways; a figure lies beside --output.",
+)
+SAVE_REFERENCE = flags.DEFINE_string(
+    "save_reference", None, "Write mean and covariance of the features of --num_images real images into this .npz file."
+)
+REFERENCE = flags.DEFINE_string(
+    "reference", None, "An .npz file of --save_reference: the Fréchet distance from it alone, without the real images."
 )
 DATASET = flags.DEFINE_string("dataset", None, "Of the real images. Default: the model's own.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "As tfvae.train's. Default: the model's own.")
@@ -69,23 +83,43 @@ VIRTUAL_DEVICES = flags.DEFINE_integer("virtual_devices", 0, "Split the CPU into
 
 
 def check_flags():
-    """({flag's name: path, or None where it is not given}, the output file). Raises: ValueError, UserError."""
-    chosen = [f for f in (MODEL_DIR, SAVED_MODEL, IMAGES, SPLIT) if f.value]
+    """({flag's name: path, or None where it is not given}, the files to write). Raises: ValueError, UserError."""
+    wanted = (MODEL_DIR, SAVED_MODEL, IMAGES, SPLIT, SAVE_REFERENCE, CALIBRATE)
+    chosen = [f for f in wanted if f.value]
     if len(chosen) != 1:
         given = " and ".join(f"--{f.name}" for f in chosen) or "none"
         raise ValueError(
-            f"{given} given: expected one of --model_dir, --saved_model, --images and --split, what to score."
+            f"{given} given: expected one of --model_dir, --saved_model, --images and --split, what to score, --calibrate or "
+            "--save_reference."
         )
-    if (IMAGES.value or SPLIT.value) and not DATASET.value:
+    of_data_alone = CALIBRATE.value or SAVE_REFERENCE.value
+    if REFERENCE.value and of_data_alone:
+        raise ValueError(f"--reference: expected with what to score, without --{chosen[0].name}.")
+    needs_data = of_data_alone or (SPLIT.value or IMAGES.value) and not REFERENCE.value
+    if (needs_data or SPLIT.value not in (None, "noise")) and not DATASET.value:
         raise ValueError("--dataset is missing: expected the dataset to compare with, such as --dataset=cifar10.")
     if BEST.value and not MODEL_DIR.value:
         raise ValueError("--best: expected with --model_dir alone.")
-    places = (MODEL_DIR, SAVED_MODEL, IMAGES, DATA_DIR, OUTPUT, CACHE_DIR)
+    places = (MODEL_DIR, SAVED_MODEL, IMAGES, DATA_DIR, OUTPUT, CACHE_DIR, SAVE_REFERENCE, REFERENCE)
     paths = {flag.name: command.path(flag.name, flag.value) if flag.value else None for flag in places}
-    kind = ("" if EMA.value else "_raw") + ("_best" if BEST.value else "") + ("_gmm" if PRIOR.value == "gmm" else "")
-    output = paths["output"] or (paths["model_dir"] or pathlib.Path()) / f"scores{kind}.json"
-    command.refuse_to_overwrite([output], "output", OVERWRITE.value)
-    return paths, output
+    if paths["save_reference"]:
+        if paths["output"]:
+            raise ValueError("--output: nothing is scored with --save_reference; expected one of the two.")
+        files, flag = [paths["save_reference"]], "save_reference"
+    else:
+        kind = (
+            ("" if EMA.value else "_raw") + ("_best" if BEST.value else "") + ("_gmm" if PRIOR.value == "gmm" else "")
+        )
+        name = "calibration.json" if CALIBRATE.value else f"scores{kind}.json"
+        files, flag = [paths["output"] or (paths["model_dir"] or pathlib.Path()) / name], "output"
+    if CALIBRATE.value:
+        files.append(files[0].with_suffix(".png"))
+        if files[0] == files[1]:
+            raise ValueError(f"--output={files[0]}: the figure would lie there; expected a name that ends in .json.")
+    command.refuse_to_overwrite(files, flag, OVERWRITE.value)
+    if paths["reference"] and not paths["reference"].is_file():
+        raise ValueError(f"--reference={paths['reference']}: there is no such file; --save_reference writes one.")
+    return paths, files
 
 
 command.start(__name__, check_flags)
@@ -94,41 +128,42 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.data import content, pipeline
-from tfvae.data.split import choose, without
+from tfvae.data.split import choose
 from tfvae.drawing import prior as priors
 from tfvae.drawing.model import codes
 from tfvae.publishing import published
-from tfvae.scoring import classes, modes, neighbours, protocol, scores, sources
+from tfvae.scoring import calibration, classes, neighbours, parts, presentation, protocol, scores, sources, statistics
 from tfvae.training import run
 from tfvae.training import strategy as strategies
-
-# Parts of the result: from which latents reconstructions are decoded.
-RECONSTRUCTIONS = {
-    "reconstruction": "the posterior's mean",
-    "reconstruction_from_samples": "a sample of the posterior",
-}
-# Reconstructions are scored on training images outside of the reference, if there are so many.
-LEAST_UNSEEN = 1000
 
 
 def main(argv):
     with command.user_errors(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.monotonic()
-        paths, output = check_flags()
+        paths, files = check_flags()
         strategy = strategies.make_strategy(
             config.Config(strategy=STRATEGY.value, virtual_devices=VIRTUAL_DEVICES.value)
         )
         with strategy.scope():
             result, model = evaluate(paths)
         result["warnings"] = sorted({" ".join(str(w.message).split()) for w in caught if w.category is UserWarning})
-        command.write_whole(output, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+        if not SAVE_REFERENCE.value:
+            text = json.dumps(presentation.plain(result), indent=2, ensure_ascii=False) + "\n"
+            command.write_whole(files[0], text)
+        if CALIBRATE.value:
+            from tfvae.studies import figures  # matplotlib takes a while
+
+            rows = [(row["name"], row["scores"]) for row in result["rows"]]
+            figures.calibration(files[1], rows, presentation.calibration_panels(result))
     if paths["model_dir"]:
-        write_curves(paths["model_dir"], model.images_seen, result)
+        group = "scores" + ("" if EMA.value else "_raw") + ("_gmm" if PRIOR.value == "gmm" else "")
+        presentation.write_curves(run.RunDirectory(paths["model_dir"]).logs, model.images_seen, result, group)
     for line in result["warnings"]:
         print(f"warning: {line}")
-    print(table(result))
-    print(f"{output}  ({time.monotonic() - started:.0f} s)")
+    if not SAVE_REFERENCE.value:
+        print(presentation.calibration_table(result) if CALIBRATE.value else presentation.table(result))
+    print(f"{', '.join(map(str, files))}  ({time.monotonic() - started:.0f} s)")
 
 
 def evaluate(paths):
@@ -136,13 +171,15 @@ def evaluate(paths):
     cache_dir = paths["cache_dir"] or content.cache_dir()
     # Before the data, which may take minutes: a wrong folder ends the command at once.
     extractor = load_extractor()
+    known = statistics.load(paths["reference"], extractor) if paths["reference"] else None
     model = load_model(paths)
-    dataset = DATASET.value or model.flags["dataset"]
-    resolution = RESOLUTION.value or (model.resolution if model else None)
+    dataset = DATASET.value or (model.flags["dataset"] if model else None)
+    resolution = RESOLUTION.value or (model.resolution if model else known and known.facts.get("resolution"))
 
     data_dir = paths["data_dir"] or (model.flags.get("data_dir") if model else None)
 
-    background = BACKGROUND.value or (model.background if model else config.Config.background)
+    background = BACKGROUND.value or (model.background if model else known and known.facts.get("background"))
+    background = background or config.Config.background
 
     @functools.cache
     def load(split):
@@ -150,45 +187,45 @@ def evaluate(paths):
         print(loaded.summary, flush=True)
         return loaded
 
+    if known:
+        return score_by_statistics(known, paths, model, extractor, resolution, background, load), model
     split = load(REFERENCE_SPLIT.value)
     if model and split.resolution != model.resolution:
         raise ValueError(
             f"the model draws {model.resolution} px and --resolution is {split.resolution}: expected the model's own."
         )
     protocol.check_resolution(extractor, split)
+    if SAVE_REFERENCE.value:
+        outputs = protocol.outputs_of_split(split, extractor, cache_dir, most_images(extractor))
+        statistics.save(paths["save_reference"], outputs, extractor, split)
+        return {}, None
     held_out_name = pipeline.held_out_split(dataset, data_dir=data_dir)
     held_out = load(held_out_name) if held_out_name else None
+    if CALIBRATE.value:
+        return calibrate(split, held_out, extractor), None
     reference, rows = make_reference(split, held_out, load, extractor, cache_dir)
     prior = make_prior(model, load) if model else None
-    source = make_source(paths["images"], model, prior, split, reference.outputs.labels, load)
+    source = make_source(
+        paths["images"],
+        model,
+        prior,
+        split.dataset,
+        split.num_classes,
+        split.resolution,
+        split.background,
+        reference.outputs.labels,
+        load,
+    )
     if paths["images"]:
         print(source.split.summary, flush=True)
-    number = min(most_images(extractor), source.num_images or most_images(extractor))
-    # Where a source has no more images, every seed would take the same ones.
-    num_seeds = 1 if source.num_images == number else NUM_SEEDS.value
-    seeds = list(range(SEED.value, SEED.value + num_seeds))
-    if number != len(reference.outputs):
-        warnings.warn(
-            f"{number} images are compared with {len(reference.outputs)}: their distances compare only with those of the same "
-            "two numbers",
-            stacklevel=1,
-        )
-    by_seed, undefined = [], {}
-    for seed in seeds:
-        drawn = protocol.outputs_of(source.batches(number, seed), extractor, number, f"images of seed {seed}")
-        found, reasons = protocol.score(reference, drawn, extractor, seed)
-        by_seed.append(found)
-        undefined = reasons | undefined
-        name = scores.SCORES["frechet"].name_by(extractor.kind)
-        shown = f": {name} {found[name]:.5g}" if name in found else ""
-        print(f"seed {seed}, {len(by_seed)} of {num_seeds}{shown}", flush=True)
-    # A mean over some of the seeds would be of other images than the others'.
-    defined = [name for name in by_seed[0] if name not in undefined]
-    if not defined:
-        raise ValueError(f"no score is defined for these images: {next(iter(undefined.values()))}")
+
+    def score(drawn, seed):
+        return protocol.score(reference, drawn, extractor, seed)
+
+    part, drawn = score_seeds(source, extractor, score, len(reference.outputs))
     real_logits = reference.outputs.logits
-    known = real_logits is not None and extractor.kind.knows_classes
-    of_real = {} if not known else {"class_entropy": lambda: classes.class_entropy(real_logits)}
+    of_classes = real_logits is not None and extractor.kind.knows_classes
+    of_real = {} if not of_classes else {"class_entropy": lambda: classes.class_entropy(real_logits)}
     if extractor.kind.same_person:
         features = reference.outputs.features
         of_real["pairs_of_one_person"] = lambda: neighbours.share_of_near_pairs(features, extractor.kind.same_person)
@@ -209,20 +246,110 @@ def evaluate(paths):
                 "held_out_images": len(reference.held_out),
             },
         },
-        "num_images": number,
-        "seeds": seeds,
-        "protocol": protocol.declared(extractor) | {"batch_size": BATCH_SIZE.value},
-        "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
-        "scores": {name: summary([found[name] for found in by_seed]) for name in defined},
-        "undefined": undefined,
+        **part,
         "real": protocol.defined(of_real)[0],
     }
     if reference.mode_frequencies is not None and drawn.kinds is not None:
-        result["modes"] = known_modes(reference, drawn, extractor)
+        result["modes"] = parts.known_modes(reference, drawn, extractor)
     if model and model.encode:
-        result |= reconstruction_scores(model, reference, split, rows, held_out, load, extractor)
-        result["likelihood"] = likelihood_scores(model, load("train"), held_out)
+        number, train = most_images(extractor), load("train")
+        result |= parts.reconstructions(model, reference, split, rows, train, held_out, number, extractor)
+        result["likelihood"] = parts.likelihood(model, train, held_out, PRIOR.value, NUM_IMPORTANCE_SAMPLES.value)
     return result, model
+
+
+def score_seeds(source, extractor, score, num_compared):
+    """(part of the result: scores of the images of each seed, and how they were made; `Outputs` of the last seed).
+
+    score: function of (`Outputs`, seed) -> as `protocol.score`. num_compared: images of the reference; None: nobody knows.
+    """
+    number = min(most_images(extractor), source.num_images or most_images(extractor))
+    # Where a source has no more images, every seed would take the same ones.
+    num_seeds = 1 if source.num_images == number else NUM_SEEDS.value
+    seeds = list(range(SEED.value, SEED.value + num_seeds))
+    if num_compared not in (number, None):
+        warnings.warn(
+            f"{number} images are compared with {num_compared}: their distances compare only with those of the same two numbers",
+            stacklevel=1,
+        )
+    by_seed, undefined = [], {}
+    for seed in seeds:
+        drawn = protocol.outputs_of(source.batches(number, seed), extractor, number, f"images of seed {seed}")
+        found, reasons = score(drawn, seed)
+        by_seed.append(found)
+        undefined = reasons | undefined
+        name = scores.SCORES["frechet"].name_by(extractor.kind)
+        shown = f": {name} {found[name]:.5g}" if name in found else ""
+        print(f"seed {seed}, {len(by_seed)} of {num_seeds}{shown}", flush=True)
+    # A mean over some of the seeds would be of other images than the others'.
+    defined = [name for name in by_seed[0] if name not in undefined]
+    if not defined:
+        raise ValueError(f"no score is defined for these images: {next(iter(undefined.values()))}")
+    part = {"num_images": number, "seeds": seeds, **made_by(extractor)}
+    part["scores"] = {name: summary([found[name] for found in by_seed]) for name in defined}
+    return part | {"undefined": undefined}, drawn
+
+
+def score_by_statistics(known, paths, model, extractor, resolution, background, load):
+    """As `evaluate`'s result, with the Fréchet distance alone. known: `statistics.Statistics`."""
+    facts = known.facts
+    if not facts:
+        warnings.warn(
+            f"{paths['reference']} says neither how many images it is of, of which dataset and size, nor how they were "
+            "prepared: its distances compare with those by the same file alone",
+            stacklevel=1,
+        )
+    if facts and resolution != facts["resolution"]:
+        raise ValueError(
+            f"--reference={paths['reference']} is of images of {facts['resolution']} px, and those to score are of {resolution} "
+            "px: expected one size."
+        )
+    if SPLIT.value == "noise" and not resolution or paths["images"] and not resolution:
+        raise ValueError("--resolution is missing: expected px a side, which this file of --reference does not say.")
+    counts = known.class_counts
+    num_classes = len(counts) if counts is not None else 0 if facts or not model else model.num_classes
+    labels = np.repeat(np.arange(num_classes), 1 if counts is None else counts).astype(np.int32)
+    prior = make_prior(model, load) if model else None
+    source = make_source(
+        paths["images"], model, prior, facts.get("dataset"), num_classes, resolution, background, labels, load
+    )
+    if model and model.num_classes and counts is None:
+        source.facts["labels"] = "each as often, for the reference's are not known"
+    name = scores.SCORES["frechet"].name_by(extractor.kind)
+
+    def score(drawn, seed):
+        return protocol.defined({name: lambda: known.frechet_distance(drawn.features)})
+
+    part, _ = score_seeds(source, extractor, score, facts.get("num_images"))
+    said = {key: facts.get(key) for key in ("dataset", "split", "fingerprint", "resolution", "background")}
+    said |= {"images": facts.get("num_images"), "statistics": str(paths["reference"])}
+    return {"source": source.facts, "reference": said, **part}
+
+
+def calibrate(split, held_out, extractor):
+    """What the file of --calibrate holds."""
+    rows = []
+    for row in calibration.rows(split, held_out, most_images(extractor), extractor, SEED.value):
+        rows.append(dataclasses.asdict(row))
+        print(f"{row.name}: {row.images:,} images", flush=True)
+    names = ("dataset", "split", "fingerprint", "resolution", "background")
+    reference = {name: getattr(split, name) for name in names} | {"images": rows[0]["reference_images"]}
+    others = held_out or split
+    return {
+        "reference": reference,
+        "images_of": {"split": others.split, "fingerprint": others.fingerprint},
+        "seed": SEED.value,
+        **made_by(extractor),
+        "rows": rows,
+    }
+
+
+def made_by(extractor):
+    """What every result says of how it was made."""
+    return {
+        "protocol": protocol.declared(extractor) | {"batch_size": BATCH_SIZE.value},
+        "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
+    }
 
 
 def summary(values):
@@ -246,19 +373,21 @@ def most_images(extractor):
     return NUM_IMAGES.value or extractor.kind.num_images
 
 
-def make_source(images, model, prior, split, reference_labels, load):
-    """The images to score, one of the classes of `tfvae.scoring.sources`. images: path of --images, or None."""
+def make_source(images, model, prior, dataset, num_classes, resolution, background, labels, load):
+    """The images to score, one of the classes of `tfvae.scoring.sources`.
+
+    images: path of --images, or None. The others are the reference's; labels: int32 [N], those to draw from.
+    """
     if model:
-        labels = reference_labels if model.num_classes else None
-        if model.num_classes and (split.num_classes != model.num_classes):
+        if model.num_classes and model.num_classes != num_classes:
             raise ValueError(
-                f"the model was trained on {model.num_classes} classes and {split.dataset} has {split.num_classes}: expected the "
-                "dataset that it was trained on."
+                f"the model was trained on {model.num_classes} classes and {dataset} has {num_classes}: expected the dataset "
+                "that it was trained on."
             )
-        return sources.Generator(model, prior, labels)
+        return sources.Generator(model, prior, labels if model.num_classes else None)
     if images:
-        return sources.load_files(images, split.resolution, split.background)
-    return sources.Noise(split.resolution) if SPLIT.value == "noise" else sources.Stored(load(SPLIT.value))
+        return sources.load_files(images, resolution, background)
+    return sources.Noise(resolution) if SPLIT.value == "noise" else sources.Stored(load(SPLIT.value))
 
 
 def make_reference(split, held_out, load, extractor, cache_dir):
@@ -289,139 +418,6 @@ def make_prior(model, load):
     if not model.encode:
         raise ValueError("--prior=gmm: the model has no encoder to fit a mixture to. Expected a VAE.")
     return priors.Mixture(*codes(model, load("train")))
-
-
-def reconstruction_scores(model, reference, reference_split, rows, held_out, load, extractor):
-    """Errors of held-out images (None: of the training images), scores of training images outside of the reference.
-
-    rows: of `reference_split`, those that the reference is made of. Returns: {part of the result: its content}.
-    """
-    train = load("train")
-    held_out = held_out or train
-    rest = without(train, reference_split, rows)
-    number = most_images(extractor)
-    known = len(rest) < min(LEAST_UNSEEN, number)
-    chosen = np.arange(train.num_images) if known else rest
-    chosen = chosen[choose(len(chosen), number, seed=1)]
-    compared = choose(held_out.num_images, number)
-    parts = {}
-    for name, latent in RECONSTRUCTIONS.items():
-        sampled = name == "reconstruction_from_samples"
-        found, undefined = protocol.reconstruction_scores(
-            model, (held_out, compared), (train, chosen), reference, extractor, sampled
-        )
-        parts[name] = {
-            "errors_of": {"split": held_out.split, "images": len(compared)},
-            "scores_of": {"split": "train", "images": len(chosen), "also_in_the_reference": known},
-            "latent": latent,
-            "scores": found,
-            "undefined": undefined,
-        }
-    return parts
-
-
-def likelihood_scores(model, train, held_out):
-    """`protocol.likelihood_scores` of held-out images (None: of training images), or why there are none."""
-    reason = None
-    if model.decode is None:
-        reason = "a published version gives pixels of 8 bits: score the run that it was exported from."
-    elif PRIOR.value == "gmm":
-        reason = "it is of the normal prior: score without --prior=gmm."
-    if reason:
-        return {"scores": {}, "undefined": {"likelihood": reason}}
-    return protocol.likelihood_scores(model, train, held_out or train, NUM_IMPORTANCE_SAMPLES.value)
-
-
-def known_modes(reference, drawn, extractor):
-    """The scores of modes of as many held-out images, and the kinds in each channel. drawn: `Outputs` of the last seed."""
-    found, number = protocol.modes_of_held_out(reference, extractor, len(drawn))
-    marginals = {"nominal": modes.nominal_marginals(reference.mode_frequencies), "drawn": modes.marginals(drawn.kinds)}
-    if number:
-        marginals["held_out"] = modes.marginals(reference.held_out.kinds)
-    return {
-        "held_out_images": number,
-        "held_out": found,
-        "marginals": {name: dict(zip(modes.CHANNELS, part.tolist())) for name, part in marginals.items()},
-    }
-
-
-# What is written and printed.
-
-
-def plain(value):
-    """What JSON can hold: NaN and infinity become null."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value
-
-
-def write_curves(model_dir, images_seen, result):
-    """Appends the scores of a result to the run's TensorBoard; a run that cannot be written to stays without."""
-    group = "scores" + ("" if EMA.value else "_raw") + ("_gmm" if PRIOR.value == "gmm" else "")
-    try:
-        writer = tf.summary.create_file_writer(str(run.RunDirectory(model_dir).logs))
-        with writer.as_default(step=images_seen):
-            for name, value in result["scores"].items():
-                tf.summary.scalar(f"{group}/{name}", value["mean"])
-            for part in (part for part in RECONSTRUCTIONS if part in result):
-                of_part = f"{group}_of_{part.replace('reconstruction', 'reconstructions')}"
-                for name, value in result[part]["scores"].items():
-                    tf.summary.scalar(f"{of_part}/{name}", value)
-            if result.get("likelihood", {"scores": {}})["scores"]:
-                part = f"{group}_of_likelihood_by_{NUM_IMPORTANCE_SAMPLES.value}_samples"
-                for name, value in result["likelihood"]["scores"].items():
-                    tf.summary.scalar(f"{part}/{name}", value)
-                tf.summary.histogram(f"{part}/kl_by_dimension", result["likelihood"]["kl_by_dimension"])
-        writer.close()
-    except (OSError, tf.errors.OpError) as error:
-        print(f"warning: TensorBoard lacks these scores: {' '.join(str(error).split())[:200]}")
-
-
-def table(result):
-    """The scores for people."""
-    reference, extractor = result["reference"], result["protocol"]["extractor"]
-    seeds = result["seeds"]
-    lines = [
-        f"{result['num_images']:,} images against {reference['images']:,} of {reference['dataset']} {reference['split']}, by "
-        f"{extractor['name']} (SHA-256 {extractor['checksum'][:12]}; images: {extractor['preparation']}); "
-        + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
-    ]
-    known = result.get("modes", {})
-    held_out, number = known.get("held_out", {}), known.get("held_out_images")
-    for name, value in result["scores"].items():
-        better = scores.find(name).better
-        notes = [f"{better} is better"] if better else []
-        notes += [f"{number:,} held-out images {held_out[name]:.5g}"] if name in held_out else []
-        spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-        lines.append(f"  {name:<44} {value['mean']:>10.5g}{spread:<12} {'; '.join(notes)}")
-    lines += [f"  {name:<44} not defined: {reason}" for name, reason in result["undefined"].items()]
-    for part in (result[name] for name in RECONSTRUCTIONS if name in result):
-        lines.append(
-            f"reconstructions from {part['latent']}: errors of {part['errors_of']['images']:,} images of "
-            f"{part['errors_of']['split']}, scores of {part['scores_of']['images']:,} of {part['scores_of']['split']}"
-        )
-        lines += score_lines(part)
-    if "likelihood" in result:
-        part = result["likelihood"]
-        lines.append("likelihood")
-        if "of" in part:
-            number = part["num_importance_samples"]
-            lines[-1] += (
-                f" of the first {part['of']['images']:,} images of {part['of']['split']}, decoder's sigma "
-                f"{part['decoder_sigma']:.4g} ({part['decoder_sigma_is']}), {number} importance sample{'s' * (number > 1)}"
-            )
-        lines += score_lines(part)
-    return "\n".join(lines)
-
-
-def score_lines(part):
-    """The scores of a part of the result that has one value of each, and those that are not defined."""
-    lines = [f"  {name:<40} {value:>10.5g}" for name, value in part["scores"].items()]
-    return lines + [f"  {name:<40} not defined: {reason}" for name, reason in part["undefined"].items()]
 
 
 if __name__ == "__main__":

@@ -70,6 +70,13 @@ def frechet_distance(real_features, fake_features):
     return tfgan.frechet_distance(real, fake)
 
 
+def frechet_distance_of_moments(mean, covariance, other_mean, other_covariance):
+    """The same of means, float64 [D], and covariances, float64 [D, D]."""
+    difference = mean - other_mean
+    root = tfgan.trace_of_root(covariance, other_covariance)
+    return float(difference @ difference + np.trace(covariance) + np.trace(other_covariance) - 2.0 * root)
+
+
 def frechet_distance_per_class(real_features, real_labels, fake_features, fake_labels, num_classes):
     """`frechet_distance` between the real and the fake images of each class: shows a class that has collapsed.
 

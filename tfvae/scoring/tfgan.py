@@ -109,13 +109,15 @@ def _trace_of_root(first, second):
     """
     import tensorflow as tf
 
-    def by_eigenvalues(first, second):
-        values, vectors = np.linalg.eigh(first)
-        factor = vectors * _roots(values)
-        return _roots(np.linalg.eigvalsh(factor.T @ second @ factor)).sum()
-
     # NumPy's: TensorFlow's own eigenvalues take one core and several times as long.
-    return tf.numpy_function(by_eigenvalues, [first, second], tf.float64)
+    return tf.numpy_function(trace_of_root, [first, second], tf.float64)
+
+
+def trace_of_root(first, second):
+    """The same of arrays."""
+    values, vectors = np.linalg.eigh(first)
+    factor = vectors * _roots(values)
+    return _roots(np.linalg.eigvalsh(factor.T @ second @ factor)).sum()
 
 
 def _roots(eigenvalues):

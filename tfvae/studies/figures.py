@@ -4,6 +4,7 @@ White, so that they can be read on a light and on a dark page.
 """
 
 import io
+import textwrap
 
 import matplotlib
 import numpy as np
@@ -196,3 +197,27 @@ def fidelity_and_variety(file, datasets):
                 line[2].text(0.06, y, f"{i + 1}  {label}", va="center", fontsize=8, transform=line[2].transAxes)
         _save(figure, file)
     return True
+
+
+def calibration(file, rows, panels):
+    """Scores of images that are spoilt in known ways, a bar for each.
+
+    Args:
+        file: PNG to write. rows: list of (label, {score: value}). panels: {score's name: title}.
+    """
+    with pyplot.rc_context(STYLE):
+        lines = -(-len(panels) // 4)
+        figure, axes = pyplot.subplots(
+            lines, 4, figsize=(11.0, lines * (0.6 + 0.17 * len(rows))), squeeze=False, sharey=True, layout="constrained"
+        )
+        for ax, (name, title) in zip(axes.flat, panels.items()):
+            ax.barh(range(len(rows)), [values.get(name, np.nan) for _, values in rows], color=COLOURS[1])
+            ax.set_title(textwrap.fill(title, 24), fontsize=9)
+            ax.margins(y=0.01)
+            ax.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
+            ax.tick_params("y", length=0)
+            ax.grid(False, axis="y")
+        axes.flat[0].invert_yaxis()
+        for ax in axes.flat[len(panels) :]:
+            ax.set_axis_off()
+        _save(figure, file)
