@@ -276,7 +276,7 @@ def test_a_wrong_cifar10_archive_is_refused(tmp_path, monkeypatch):
 
 def test_an_unknown_dataset_or_split_lists_the_valid_names(shapes_home):
     text = message(pipeline.load, "cifr10")
-    assert "cifar10, lfw, shapes, folder:PATH" in text and "did you mean" in text
+    assert "cifar10, lfw, shapes, stacked_shapes, stacked_mnist, folder:PATH" in text and "did you mean" in text
     assert "train, test" in message(pipeline.load, "shapes", "validation", data_dir=shapes_home)
     assert "1 px" in message(pipeline.load, "shapes", data_dir=shapes_home, resolution=0)
 
