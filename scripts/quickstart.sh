@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A first look: installs into .venv, trains a small GAN and a small VAE, made of the same two networks, on pictures that the
-# project draws itself, publishes both, and draws from a local endpoint. About five minutes on two CPU cores after the
+# project draws itself, publishes both, and draws from a local endpoint. About six minutes on two CPU cores after the
 # installation; run it again to resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
