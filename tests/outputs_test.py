@@ -407,6 +407,7 @@ def run_module(module, *arguments, folder):
         ("studies.exhibits", ["--model_dir=x", "--output=/dev/null"], "error: /dev/null is no regular file"),
         ("sample", ["--sheets=everything", "--model_dir=x"], "error: --sheets=everything: expected some of grid"),
         ("sample", ["--output_dir=~nobody_of_that_name", "--model_dir=x"], "error: --output_dir=~nobody_of_that_name"),
+        ("project", ["--model_dir=x", "--split=test", "--output_dir=/proc/x"], "cannot be written"),
     ],
 )
 def test_a_wrong_flag_is_answered_before_tensorflow_is_loaded(module, arguments, words, tmp_path):
