@@ -1,8 +1,8 @@
 """Projection: the latent whose picture is nearest to a given image, found alike for every objective.
 
-The best of many draws, then Adam on the latent through the generator, as Karras et al. (arXiv 1912.04958, appendix D) project
-images; nothing is asked of an encoder. What is not in a model's range cannot be drawn, so the error that is left is a recall
-that needs no neighbours. It is an upper bound: Adam finds a minimum nearby.
+The best of many draws, then Adam on the latent through the generator, by pixels and features as StyleGAN2's projector does
+(Karras et al., arXiv 1912.04958); nothing is asked of an encoder. What is not in a model's range cannot be drawn, so the error
+that is left is a recall that needs no neighbours. It is an upper bound: Adam finds a minimum near its start.
 """
 
 import dataclasses
