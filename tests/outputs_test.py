@@ -416,7 +416,7 @@ def test_a_wrong_flag_is_answered_before_tensorflow_is_loaded(module, arguments,
     assert result.stderr.endswith("loaded: False\n") and not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("module", ["train_classifier", "studies.exhibits", "sample"])
+@pytest.mark.parametrize("module", ["train_classifier", "studies.exhibits", "sample", "project"])
 def test_help_is_shown_before_tensorflow_is_loaded(module, tmp_path):
     result = run_module(module, "--help", folder=tmp_path)
     assert "--seed: Of " in result.stdout and result.stderr == "loaded: False\n"
