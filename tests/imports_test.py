@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "tfvae"
-COMMANDS = {"train", "evaluate", "train_classifier", "sample", "export", "serve", "study"}
+COMMANDS = {"train", "evaluate", "train_classifier", "sample", "project", "export", "serve", "study"}
 # From the ground up; rooms of one floor do not know each other.
 FLOORS = (
     {"command"},

@@ -462,6 +462,7 @@ def run_module(module, *arguments, folder):
         ("studies.exhibits", ["--model_dir=x", "--output=/dev/null"], "error: /dev/null is no regular file"),
         ("sample", ["--sheets=everything", "--model_dir=x"], "error: --sheets=everything: expected some of grid"),
         ("sample", ["--output_dir=~nobody_of_that_name", "--model_dir=x"], "error: --output_dir=~nobody_of_that_name"),
+        ("project", ["--model_dir=x", "--split=test", "--output_dir=/proc/x"], "cannot be written"),
     ],
 )
 def test_a_wrong_flag_is_answered_before_tensorflow_is_loaded(module, arguments, words, tmp_path):
@@ -470,7 +471,7 @@ def test_a_wrong_flag_is_answered_before_tensorflow_is_loaded(module, arguments,
     assert result.stderr.endswith("loaded: False\n") and not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("module", ["train_classifier", "studies.exhibits", "sample"])
+@pytest.mark.parametrize("module", ["train_classifier", "studies.exhibits", "sample", "project"])
 def test_help_is_shown_before_tensorflow_is_loaded(module, tmp_path):
     result = run_module(module, "--help", folder=tmp_path)
     assert "--seed: Of " in result.stdout and result.stderr == "loaded: False\n"

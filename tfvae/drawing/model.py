@@ -31,6 +31,8 @@ class Model:
         facts: plain dict that says what it is.
         decode: as `generate`, but to float32 in the model's range; None for a published version, which gives no floats.
         decoder_sigma: trained standard deviation of the pixels around `decode`'s; None where none was trained.
+        network: the generator itself, through which gradients go: tensors as `generate` takes -> float [N, R, R, 3] in the
+            model's range; None for a published version, whose signatures have no gradients.
     """
 
     path: pathlib.Path
@@ -42,6 +44,7 @@ class Model:
     facts: dict
     decode: object = None
     decoder_sigma: float | None = None
+    network: object = None
 
     @property
     def resolution(self):
@@ -77,6 +80,7 @@ def of_objective(objective, path, flags, facts, ema=True, replica_batch=BATCH):
         facts,
         decoder(network, replica_batch),
         objective.decoder_sigma,
+        network,
     )
 
 

@@ -38,12 +38,23 @@ def reconstructions(model, real, label=None, columns=8):
     """Rows of real images, each above a row of their reconstructions from the latent's mean: uint8 picture.
 
     Args:
-        model: one with an encoder. real: uint8 [N, R, R, 3], N a multiple of `columns`.
+        model: one with an encoder. real: uint8 [N, R, R, 3].
         label: int32 [N] for a conditional decoder.
     """
-    drawn = model.generate(model.encode(real)[0], label)
-    pairs = [part[start : start + columns] for start in range(0, len(real), columns) for part in (real, drawn)]
-    return images.sheet(np.concatenate(pairs), columns)
+    return above_each_other([real, model.generate(model.encode(real)[0], label)], columns)
+
+
+def above_each_other(parts, columns=8):
+    """Rows of the first part's pictures, each above a row of the second part's that belong to them, and so on.
+
+    Args:
+        parts: uint8 [N, R, R, 3] each; where the last row is shorter, the gap's colour fills it.
+    """
+    columns = min(columns, len(parts[0]))
+    filled = [(0, -len(parts[0]) % columns), (0, 0), (0, 0), (0, 0)]
+    parts = np.stack([np.pad(part, filled, constant_values=images.SHEET_GAP_COLOUR) for part in parts])
+    rows = parts.reshape(len(parts), -1, columns, *parts.shape[2:]).swapaxes(0, 1)
+    return images.sheet(rows.reshape(-1, *parts.shape[2:]), columns)
 
 
 def truncation_sweep(model, seed=0, rows=8, truncations=(0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)):
