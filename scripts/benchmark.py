@@ -8,7 +8,8 @@ that the tables of the networks define: (forward passes + 2 a backward pass thro
 convolutions and linear layers. Resampling is folded into convolutions, which takes fewer; "executed" counts what runs.
 The peak is the best FLOP/s of one 3 x 3 convolution among a few sizes, in the same process, before and after the steps.
 Scores: images/s of the extractors (a classifier of CIFAR-10's size; a network of InceptionV3's shape, random weights, in
-Inception's place), and seconds of every score of two sets of 10,000 x 2048 random features.
+Inception's place; EfficientNet-Lite0; the random network), and seconds of every score of two sets of 10,000 x 2048 random
+features, all scores of neighbours in one number.
 """
 
 import dataclasses
@@ -157,7 +158,9 @@ INCEPTION_FLOPS = 11.4e9  # of one image of 299 px, forward
 
 
 def measure_extractors(folder):
-    """Images/s of both extractors, and the share of the peak of the larger one, as a dict."""
+    """Images/s of the extractors that need nothing from elsewhere and of one of Inception's shape, as a dict; of Inception's the
+    share of the peak too.
+    """
     import keras
     import numpy as np
 
@@ -175,6 +178,8 @@ def measure_extractors(folder):
     for extractor, number in (
         (extractors.load(classifier_dir=folder / "classifier"), len(images)),
         (extractors.load(inception_dir=folder / "inception"), 500),
+        (extractors.load("efficientnet_lite0"), 1_000),
+        (extractors.load("random"), 1_000),
     ):
         extractor(images[:100])
         peak = convolution_peak("float32")
@@ -193,7 +198,17 @@ def measure_metrics(number=10_000, width=2048):
     """Seconds of every score of two sets of features, and the peak memory in MB, as a dict."""
     import numpy as np
 
-    from tfvae.scoring import distances, neighbours
+    from tfvae.scoring import distances, neighbours, vendi
+
+    def scores_of_neighbours():
+        # All of them come from one pass over the distances.
+        found = neighbours.Neighbourhoods(real, fake)
+        (
+            found.precision_recall(),
+            found.density_coverage(),
+            found.symmetric_precision_recall(),
+            found.coverage_by_rarity(),
+        )
 
     draw = np.random.default_rng(0)
     real, fake = (draw.normal(size=(number, width)).astype(np.float32) for _ in range(2))
@@ -203,8 +218,8 @@ def measure_metrics(number=10_000, width=2048):
         ("inception_score", lambda: distances.inception_score(logits)),
         ("frechet_distance", lambda: distances.frechet_distance(real, fake)),
         ("kernel_distance", lambda: distances.kernel_distance(real, fake)),
-        ("precision_recall", lambda: neighbours.precision_recall(real, fake)),
-        ("density_coverage", lambda: neighbours.density_coverage(real, fake)),
+        ("neighbours", scores_of_neighbours),
+        ("vendi_score", lambda: vendi.vendi_score(fake)),
     ):
         start = time.perf_counter()
         compute()
@@ -218,6 +233,12 @@ def main(argv):
     if ROW.value:
         print(json.dumps(measure_row(*ROW.value.split(","))))
         return
+    from tfvae.command import UserError, path, write_whole
+
+    try:
+        output = path("output", OUTPUT.value) if OUTPUT.value else None
+    except UserError as error:
+        sys.exit(f"error: {error}")
     result = {}
     if "steps" in PARTS.value:
         result["rows"] = measure_steps()
@@ -234,8 +255,8 @@ def main(argv):
         result["metrics"] = measure_metrics()
         for name, value in result["metrics"].items():
             print(f"{name}: {value:,.1f}" + ("" if name == "peak_memory_mb" else " s of 10,000 x 2048 a side"))
-    if OUTPUT.value:
-        pathlib.Path(OUTPUT.value).write_text(json.dumps(result, indent=2) + "\n")
+    if output:
+        write_whole(output, json.dumps(result, indent=2) + "\n")
 
 
 def measure_steps():

@@ -1,6 +1,7 @@
 """Scores against SciPy and NumPy in float64, against loops, and in cases that are known by hand."""
 
 import importlib.util
+import json
 import math
 import subprocess
 import sys
@@ -472,3 +473,19 @@ def test_bad_arguments_are_one_clear_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_the_benchmark_measures_every_score_that_takes_long():
+    # In a process of its own: its flags are those of other commands too.
+    path = importlib.util.find_spec("tfvae").origin
+    code = (
+        "import runpy, json; benchmark = runpy.run_path('scripts/benchmark.py', run_name='benchmark'); "
+        "print(json.dumps(benchmark['measure_metrics'](200, 8)))"
+    )
+    root = path.rpartition("/tfvae/")[0]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert list(found) == [
+        "inception_score", "frechet_distance", "kernel_distance", "neighbours", "vendi_score", "peak_memory_mb",
+    ]  # fmt: skip

@@ -175,9 +175,7 @@ def evaluate(paths):
     model = load_model(paths)
     dataset = DATASET.value or (model.flags["dataset"] if model else None)
     resolution = RESOLUTION.value or (model.resolution if model else known and known.facts.get("resolution"))
-
     data_dir = paths["data_dir"] or (model.flags.get("data_dir") if model else None)
-
     background = BACKGROUND.value or (model.background if model else known and known.facts.get("background"))
     background = background or config.Config.background
 

@@ -80,8 +80,8 @@ def table(result):
 
 def score_lines(part):
     """The scores of a part of the result that has one value of each, and those that are not defined."""
-    lines = [f"  {name:<40} {value:>10.5g}" for name, value in part["scores"].items()]
-    return lines + [f"  {name:<40} not defined: {reason}" for name, reason in part["undefined"].items()]
+    lines = [f"  {name:<44} {value:>10.5g}" for name, value in part["scores"].items()]
+    return lines + [f"  {name:<44} not defined: {reason}" for name, reason in part["undefined"].items()]
 
 
 def calibration_table(result):

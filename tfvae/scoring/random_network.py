@@ -1,8 +1,8 @@
 """A convolutional network with fixed random weights: an extractor that no data set has shaped.
 
 Naeem et al. (arXiv 2002.09797, section 4): features of an untrained VGG-16 whose second fully connected layer has 64 outputs
-tell pictures apart that are far from ImageNet's. Two departures: images of 64 px in place of 224, at a twelfth of the cost, and
-one seed for everybody, for other weights are another extractor.
+tell pictures apart that are far from ImageNet's. (The layout is from memory: it was not read again in the paper.) Two departures:
+images of 64 px in place of 224, at a twelfth of the cost, and one seed for everybody, for other weights are another extractor.
 """
 
 import hashlib

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import re
-import tempfile
 
 import numpy as np
 
@@ -196,13 +195,8 @@ def _load(path):
     import tensorflow as tf
 
     try:
-        if not re.search(r"[\[\]*?\\]", str(path.absolute())):
-            return tf.saved_model.load(str(path))
-        # Through a link: TensorFlow takes such a path for a pattern, and finds no variables.
-        with tempfile.TemporaryDirectory() as folder:
-            link = pathlib.Path(folder) / "model"
-            link.symlink_to(path.absolute())
-            return tf.saved_model.load(str(link))
+        with command.literal(path) as folder:
+            return tf.saved_model.load(str(folder))
     except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} cannot be loaded ({' '.join(str(error).split())[:200]}): copy it anew.") from error
 
