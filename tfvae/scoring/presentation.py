@@ -50,6 +50,7 @@ def table(result):
         f"{result['num_images']:,} images against {_compared(result)}; "
         + (f"mean and standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}")
     ]
+    width = _width(result["scores"], result["undefined"])
     known = result.get("modes", {})
     held_out, number = known.get("held_out", {}), known.get("held_out_images")
     for name, value in result["scores"].items():
@@ -57,8 +58,8 @@ def table(result):
         notes = [f"{better} is better"] if better else []
         notes += [f"{number:,} held-out images {held_out[name]:.5g}"] if name in held_out else []
         spread = "" if value["std"] is None else f" ± {value['std']:.2g}"
-        lines.append(f"  {name:<44} {value['mean']:>10.5g}{spread:<12} {'; '.join(notes)}")
-    lines += [f"  {name:<44} not defined: {reason}" for name, reason in result["undefined"].items()]
+        lines.append(f"  {name:<{width}} {value['mean']:>10.5g}{spread:<12} {'; '.join(notes)}")
+    lines += [f"  {name:<{width}} not defined: {reason}" for name, reason in result["undefined"].items()]
     for part in (result[name] for name in RECONSTRUCTIONS if name in result):
         lines.append(
             f"reconstructions from {part['latent']}: errors of {part['errors_of']['images']:,} images of "
@@ -80,8 +81,14 @@ def table(result):
 
 def score_lines(part):
     """The scores of a part of the result that has one value of each, and those that are not defined."""
-    lines = [f"  {name:<44} {value:>10.5g}" for name, value in part["scores"].items()]
-    return lines + [f"  {name:<44} not defined: {reason}" for name, reason in part["undefined"].items()]
+    width = _width(part["scores"], part["undefined"])
+    lines = [f"  {name:<{width}} {value:>10.5g}" for name, value in part["scores"].items()]
+    return lines + [f"  {name:<{width}} not defined: {reason}" for name, reason in part["undefined"].items()]
+
+
+def _width(*named):
+    """Of a column of scores' names."""
+    return max(44, *(len(name) for names in named for name in names))
 
 
 def calibration_table(result):
