@@ -134,7 +134,10 @@ def test_train_images_are_rounded_up_to_whole_steps_whatever_a_call_does():
 @pytest.mark.parametrize(
     ("names", "line"),
     [
-        (["base_channels"], "--base_channels decides the data, the networks or what an optimizer keeps, and cannot change"),
+        (
+            ["base_channels"],
+            "--base_channels decides the data, the networks or what an optimizer keeps, and cannot change",
+        ),
         (["dataset"], "--init_from=RUN starts a new run from its weights"),
         (["batchsize"], "'batchsize' is no flag: expected some of model_dir, data_dir, "),
     ],
@@ -147,7 +150,9 @@ def test_flags_that_cannot_change_in_a_run_are_named(names, line):
 
 
 def test_an_end_for_want_of_gain_needs_scores():
-    with pytest.raises(ValueError, match="--stop_after_images_without_gain=8 without --eval_every_images: expected both"):
+    with pytest.raises(
+        ValueError, match="--stop_after_images_without_gain=8 without --eval_every_images: expected both"
+    ):
         Config(stop_after_images_without_gain=8)
 
 

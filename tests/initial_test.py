@@ -64,7 +64,10 @@ def test_the_same_networks_are_taken_whole_as_averages_or_as_last_weights(averag
     number = len(named_weights(new.generator))
     assert f"{number} of {number} tensors" in table and "drawn anew" not in table
     kinds = {name: facts["weights"] for name, facts in record["networks"].items()}
-    assert kinds == {"generator": "moving average" if average else "of the last step", "discriminator": "of the last step"}
+    assert kinds == {
+        "generator": "moving average" if average else "of the last step",
+        "discriminator": "of the last step",
+    }
     assert record["checkpoint"].endswith("checkpoints/ckpt-56") and record["from"] == str(directory.path)
 
 
@@ -104,7 +107,7 @@ def test_first_and_last_layers_of_another_width_are_drawn_anew(source, make_mode
     record, table = give(directory.path, (settings, new), tmp_path)
     anew = record["networks"]["generator"]["drawn_anew"]
     assert anew == {"linear/kernel": "another shape"} and record["networks"]["discriminator"]["drawn_anew"] == {}
-    assert "linear/kernel" in table and "[6, 512]" in table and "[4, 512]" in table
+    assert "linear/kernel" in table and "[24, 512]" in table and "[16, 512]" in table
 
 
 def test_bad_sources_are_one_line_and_take_nothing(source, make_model, tmp_path):
@@ -113,23 +116,30 @@ def test_bad_sources_are_one_line_and_take_nothing(source, make_model, tmp_path)
     before = values(wider[1].generator)
     with pytest.raises(UserError) as error:
         give(directory.path, wider, tmp_path)
-    assert "no kernel has the shape of the one of its name (fitting tensors: generator/output_conv/bias [3], " in str(error.value)
+    assert "no kernel has the shape of the one of its name (fitting tensors: generator/output_conv/bias [3], " in str(
+        error.value
+    )
     assert "--base_channels=4 there and 5 here). Expected a run" in str(error.value)
     np.testing.assert_equal(values(wider[1].generator), before)
-    with pytest.raises(UserError, match="is a run of --architecture=biggan, and this one is of biggan_deep .fitting tensors: gen"):
+    with pytest.raises(
+        UserError, match="is a run of --architecture=biggan, and this one is of biggan_deep .fitting tensors: gen"
+    ):
         give(directory.path, make_model("gan", architecture="biggan_deep"), tmp_path)
     model = make_model("gan")
     (tmp_path / "empty").mkdir()
     for place, line in [
         (tmp_path / "empty", "expected the folder of a run of tfvae.train, with config.json in it"),
-        (tmp_path / "nothing", "nothing is there. Expected the folder of a run of tfvae.train, or one of its checkpoints"),
+        (
+            tmp_path / "nothing",
+            "nothing is there. Expected the folder of a run of tfvae.train, or one of its checkpoints",
+        ),
         (directory.checkpoints / "ckpt-57", "nothing is there"),
     ]:
         with pytest.raises(UserError, match=f"--init_from={place}: {line}"):
             give(place, model, tmp_path)
     shutil.copytree(directory.path, tmp_path / "damaged")
     (data,) = (tmp_path / "damaged" / "checkpoints").glob("*.data*")
-    data.write_bytes(data.read_bytes()[:-2000])
+    data.write_bytes(data.read_bytes()[:100])
     with pytest.raises(UserError, match="ckpt-56 cannot be read"):
         give(tmp_path / "damaged", model, tmp_path)
     with pytest.raises(UserError, match="lies in the run that --overwrite would delete"):

@@ -171,7 +171,7 @@ def train(settings, strategy, split, data, directory, model, worker=0, num_worke
     if num_workers > 1:
         # Nobody leaves while another still writes: the others would take it for a crash.
         strategies.sum_over_workers(strategy, 0)
-    if saver.signal is None and saver.without_gain:
+    if saver.signal is None and saver.without_gain and settings.steps_left(model.images_seen):
         print(f"Ended at {model.images_seen:,} images, saved. {callbacks.without_gain(settings, directory)}")
     elif saver.signal is None:
         print(

@@ -185,7 +185,7 @@ class RunDirectory:
                 f"{self.path} holds {traces} and no config.json to tell what they are of: expected both or neither. Give "
                 "another --model_dir, or put the file back."
             )
-        old_record = {}
+        old_record, self._changed = {}, {}
         if self.config_file.exists():
             old_record, old = self.read_record()
             self._check_same(old, old_record["data"], config, split, data, allowed)
@@ -228,12 +228,13 @@ class RunDirectory:
             old, old_data: of that run. config, split, data, allowed: as in `begin`.
         """
         same_data = _is_of(split, old_data)
-        fields = [field for field in dataclasses.fields(Config) if not _agree(field.name, old, config, same_data)]
-        # The rates' decay ends at --train_images.
+        free = {field.name for field in dataclasses.fields(Config) if field.metadata["free"]}
+        if config.learning_rate_decay_images:
+            free -= {"train_images"}  # where the decay ends
         fields = [
-            f
-            for f in fields
-            if not f.metadata["free"] or (f.name == "train_images" and config.learning_rate_decay_images)
+            field
+            for field in dataclasses.fields(Config)
+            if field.name not in free and not _agree(field.name, old, config, same_data)
         ]
         changed = {field.name: [getattr(old, field.name), getattr(config, field.name)] for field in fields}
         refused = {name: values for name, values in changed.items() if name not in allowed}
