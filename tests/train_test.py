@@ -176,7 +176,7 @@ def test_a_run_goes_on_under_changed_terms_at_the_same_place_in_the_data(picture
     assert "64 images to see" in output and "= 13 steps" in output and "Done: 64 images seen" in output
     assert labels[-1] == (4, 24)
     rates = {images: row["generator_learning_rate"] for images, row in metrics(model_dir).items()}
-    # The rate before each image count's last step: it falls over the images, whatever a step takes.
+    # It falls over the images, whatever a step takes: that of the step that comes next.
     assert rates == pytest.approx({8: 2e-4, 16: 2e-4, 24: 2e-4} | {n: 1e-3 * (64 - n) / 64 for n in range(32, 72, 8)})
     (change,) = record(model_dir)["history"]
     assert change["images"] == 24 and change["changed"]["batch_size"] == [8, 4]
@@ -189,7 +189,7 @@ def test_a_run_goes_on_under_changed_terms_at_the_same_place_in_the_data(picture
 
 
 def test_a_run_ends_for_want_of_gain_and_the_same_command_says_so(pictures, run_command, tmp_path, monkeypatch):
-    distances = iter([5.0, 3.0, 4.0, 4.0, 4.0, 2.0])
+    distances = iter([5.0, 3.0, 4.0, 4.0, 4.0, 2.0, 1.0])
 
     class Scores(callbacks.Scores):
         """Without an extractor: distances that are given."""

@@ -272,7 +272,8 @@ def _restore(reader, model, images_seen):
     `model.encoder_average_restored` says so. One of before format 2 has no count of the images, which were steps x batch: as many
     as its name says. Penalties that were not computed then start at 0, and the learning rates are those of the flags.
     """
-    there = [name for name in reader.get_variable_to_shape_map() if not re.fullmatch(NOT_RESTORED, name)]
+    names = reader.get_variable_to_shape_map()
+    there = [name for name in names if not re.fullmatch(NOT_RESTORED, name)]
     variables = {key(name): variable for name, variable in named_weights(model).items()}
     for name in ("generator_optimizer", "discriminator_optimizer"):
         optimizer, start = getattr(model, name), f"objective/{name}/_variables/"
@@ -288,8 +289,10 @@ def _restore(reader, model, images_seen):
     missing, more = variables.keys() - there, set(there) - variables.keys()
     if missing - optional or more - optional or 0 < len(encoders & missing) < len(encoders):
         raise ValueError(f"missing: {sorted(missing - optional)}, not expected: {sorted(more - optional)}")
-    for name in variables.keys() - missing:
-        variables[name].assign(reader.get_tensor(name))
+    for name in names:
+        value = reader.get_tensor(name)  # of what is not restored too: damage is noticed wherever it is
+        if name in variables:
+            variables[name].assign(value)
     if key("images") in missing:
         model.images.assign(images_seen)
     model.encoder_average_restored = not encoders & missing
