@@ -103,7 +103,7 @@ def run_command(main):
 
 
 def user_line(error):
-    """What to tell the user of an exception, or None if it is a fault of the program."""
+    """What to tell the user about an exception, or None if it is a fault of the program."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text

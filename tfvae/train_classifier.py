@@ -30,10 +30,10 @@ EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training images. 
 BASE_CHANNELS = flags.DEFINE_integer(
     "base_channels", None, "Width; features are 8 x. Default: by dataset.", lower_bound=1
 )
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, over all replicas.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step, over all replicas.", lower_bound=1)
 LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.2, "The highest of the cycle.", lower_bound=0)
 WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 5e-4, "L2 penalty of the kernels, as a gradient.", lower_bound=0)
-MIN_IMAGES = flags.DEFINE_integer("min_images", 20, "LFW: identities with so many images or more.", lower_bound=2)
+MIN_IMAGES = flags.DEFINE_integer("min_images", 20, "LFW: people with at least this many images.", lower_bound=2)
 PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic of the network.")
 SEED = flags.DEFINE_integer("seed", 0, "Of first values, order and augmentation.", lower_bound=0)
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the classifier that is there.")
@@ -127,7 +127,7 @@ def main(argv):
         shutil.rmtree(old)
     accuracy = accuracies.pop("accuracy")
     others = "".join(f", {name} {value:.2%}" for name, value in accuracies.items())
-    print(f"Done: {accuracy:.2%} of {held_out.num_images:,} held-out images right{others}.")
+    print(f"Done: {accuracy:.2%} of {held_out.num_images:,} held-out images classified correctly{others}.")
     print(f"Use it: --classifier_dir={output}")
 
 

@@ -95,7 +95,7 @@ class Split:
 
     @property
     def fingerprints(self):
-        """What tells the data from others, of each kind that is known: {"pixels": …, "encoded": …}, each SHA-256 (hex).
+        """What identifies the data, of each kind that is known: {"pixels": …, "encoded": …}, each SHA-256 (hex).
 
         "pixels" is of pixels and labels, in memory. "encoded" is of the names and bytes of the files that they come from, and of
         how they are decoded. Neither depends on where the files lie. Data that agree in one of the two are the same.

@@ -78,7 +78,7 @@ class Normal:
 
 
 class Mixture:
-    """Gaussian mixtures with full covariances, one for each label: COMPONENTS in all, and at least one a label.
+    """Gaussian mixtures with full covariances, one for each label: COMPONENTS in all, and at least one per label.
 
     A decoder that is told the label has another distribution of codes for each.
 
@@ -92,7 +92,7 @@ class Mixture:
     """
 
     def __init__(self, codes, labels, seed=0):
-        from sklearn import exceptions, mixture  # a second to import, and training never needs it
+        from sklearn import exceptions, mixture  # takes a second to import, and training never needs it
 
         present = np.unique(labels)
         components = max(1, COMPONENTS // len(present))

@@ -1,4 +1,4 @@
-"""Sheets to look at: pictures of pictures that a `Model` draws, all from latents that a seed fixes."""
+"""Sheets to look at: many pictures of a `Model` laid out in one, all from latents that a seed fixes."""
 
 import numpy as np
 import tensorflow as tf

@@ -12,7 +12,7 @@ from tfvae.scoring import protocol, sources
 
 BLURS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)  # standard deviations, px
 SAME_BLURS = (1.0, 2.0)  # of both sides: what is left is variety, apart from sharpness
-PARTS = (1, 2, 5, 10)  # of the number of images, in how many parts of it held-out images are scored
+PARTS = (1, 2, 5, 10)  # held-out images are scored in sets of 1/1, 1/2, 1/5 and 1/10 of their number
 REPEATED = (10, 1000)  # how often each of the remaining images is repeated
 JPEG_QUALITY = 10
 
@@ -102,7 +102,7 @@ def rows(split, held_out, num_images, extractor, seed=0):
         return Row(name, of, len(outputs), len(real), different or len(outputs), found, undefined)
 
     def repeated(outputs, times):
-        """A part of the images, so often that they are as many; (`Outputs`, how many differ)."""
+        """A part of the images, repeated until there are as many as in the whole set: (`Outputs`, number of different images)."""
         kept = choose(len(outputs), max(1, len(outputs) // times))
         return outputs.rows(np.resize(kept, len(outputs))), len(kept)
 

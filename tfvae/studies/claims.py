@@ -1,4 +1,4 @@
-"""What a study's numbers say of the paper's statements: rules over the rows, so that the same numbers give the same words."""
+"""What a study's numbers say about the paper's statements: rules over the rows, so that the same numbers give the same words."""
 
 import dataclasses
 import math
@@ -41,7 +41,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A statement and what the numbers say of it.
+    """A statement and what the numbers say about it.
 
     Attributes:
         statement: as the paper has it. verdict: one of the words above. groups: {pair of rows: its comparisons}.
@@ -53,7 +53,7 @@ class Verdict:
 
     @property
     def missing(self):
-        """The pairs of rows of which no number can be compared."""
+        """The pairs of rows for which no number can be compared."""
         return [pair for pair, made in self.groups.items() if _no_numbers(made)]
 
 
