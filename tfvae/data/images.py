@@ -2,13 +2,15 @@
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tfvae.command import write_whole
 
 WHITE = (255, 255, 255)
 SHEET_GAP = 2
 SHEET_GAP_COLOUR = 255
+CAPTION_PIXELS = 11  # height of its letters
+MOST_WEBP_PIXELS = 16_383  # a side
 
 
 def to_model_range(image):
@@ -153,6 +155,41 @@ def sheet(images, columns):
         top, left = place // columns * cell_height, place % columns * cell_width
         picture[top : top + height, left : left + width] = image
     return picture[: picture.shape[0] - SHEET_GAP, : picture.shape[1] - SHEET_GAP]
+
+
+def captioned(picture, text):
+    """A picture with lines of text below, as many as its width needs: uint8 [H, W, 3] -> [H + …, W, 3]."""
+    font = ImageFont.load_default(CAPTION_PIXELS)
+    lines, width = [""], picture.shape[1]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], longer] if font.getlength(longer) <= width or not lines[-1] else [*lines, word]
+    step = CAPTION_PIXELS + 4
+    strip = Image.new("RGB", (width, step * len(lines) + 4), (SHEET_GAP_COLOUR,) * 3)
+    for place, line in enumerate(lines):
+        ImageDraw.Draw(strip).text((1, place * step + 2), line, (0, 0, 0), font)
+    return np.concatenate([picture, np.asarray(strip)])
+
+
+def write_animation(path, frames, frame_milliseconds=50):
+    """Writes pictures as an endless animation, without loss: WebP or, where the file's name ends in .png, animated PNG.
+
+    Args:
+        path: file, written whole. frames: uint8 [H, W, 3] each.
+
+    Raises:
+        ValueError: pictures that are too large for WebP.
+    """
+    first, *others = map(Image.fromarray, frames)
+    kind = "PNG" if path.suffix.lower() == ".png" else "WEBP"
+    if kind == "WEBP" and max(first.size) > MOST_WEBP_PIXELS:
+        raise ValueError(
+            f"frames are {first.width} x {first.height} px and WebP holds {MOST_WEBP_PIXELS} at most: expected fewer --rows and "
+            "--columns, or a file that ends in .png."
+        )
+    options = dict(format=kind, save_all=True, append_images=others, duration=frame_milliseconds, loop=0)
+    options |= dict(lossless=True) if kind == "WEBP" else {}
+    write_whole(path, lambda stream: first.save(stream, **options))
 
 
 def write_png(path, image):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 COMPONENTS = 10  # as Ghosh et al.
+LATENT, LABEL = 0, 1  # streams of a seed's random numbers
 
 
 def latents(number, latent_dim, seed=0):
@@ -19,11 +20,19 @@ def latents(number, latent_dim, seed=0):
 
 
 def interpolate(start, end, steps):
-    """Spherical interpolation between latents: two [N, Z] -> [N, steps, Z], both ends included.
+    """Spherical interpolation between latents: two [N, Z] -> [N, steps, Z], both ends included."""
+    return between(start, end, np.linspace(0.0, 1.0, steps))
+
+
+def between(start, end, shares):
+    """Latents on the sphere's way from some to others: two [N, Z] -> float32 [N, S, Z].
 
     Straight lines would pass through lengths that a normal of many dimensions hardly ever has (White, arXiv 1609.04468).
+
+    Args:
+        shares: [S], how far along the way, 0 to 1.
     """
-    share = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None, :, None]
+    share = np.asarray(shares, np.float32)[None, :, None]
     start, end = start[:, None], end[:, None]
     norms = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(end, axis=-1, keepdims=True)
     cosine = np.clip(np.sum(start * end, -1, keepdims=True) / np.maximum(norms, 1e-12), -1.0, 1.0)
@@ -59,6 +68,32 @@ def truncated(latent, truncation):
     """Latents, float32 [N, Z], as if redrawn until every entry is within +-truncation, entry by entry: the same shape."""
     uniform = 0.5 * tf.math.erfc(-tf.constant(latent, tf.float64) / np.sqrt(2.0))
     return truncated_normal(uniform, tf.constant(truncation, tf.float32)).numpy()
+
+
+def uniform_of_seeds(seed, stream, shape):
+    """Uniform numbers, float64 [N, *shape], more than 0 and less than 1: row i depends on seed i alone.
+
+    Args:
+        seed: int64 [N], N known. stream: of the seed's numbers, such as `LATENT`.
+    """
+    rows = [
+        tf.random.stateless_uniform(shape, tf.stack([row, stream]), dtype=tf.float64, alg="philox")
+        for row in tf.unstack(seed)
+    ]
+    # The middle of each of 2^52 steps: never 0 or 1, whose ndtri is infinite.
+    return tf.stack(rows) + 2.0**-53
+
+
+def latents_of_seeds(seed, truncation, latent_dim):
+    """The latents that an endpoint's `sample` draws from: standard normal, truncated (`truncated_normal`), each of its own seed.
+
+    Args:
+        seed: int64 [N], N known. truncation: float32 [N], more than 0.
+
+    Returns:
+        float32 [N, latent_dim]: row i depends on seed i and truncation i alone.
+    """
+    return truncated_normal(uniform_of_seeds(seed, LATENT, [latent_dim]), truncation[:, None])
 
 
 class Normal:
