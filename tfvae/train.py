@@ -56,6 +56,7 @@ def main(argv):
                 resolution=settings.resolution,
                 streaming=settings.streaming,
                 background=settings.background,
+                fit=settings.fit,
             )
             if worker == 0:
                 print(split.summary, flush=True)

@@ -64,6 +64,16 @@ class Model:
         """The colour behind transparent images that it was trained with."""
         return self.flags.get("background", Config.background)
 
+    @property
+    def fit(self):
+        """How images that are not square became so in its training."""
+        return self.flags.get("fit", Config.fit)
+
+    @property
+    def preparation(self):
+        """How images become those that it was trained on: arguments of `pipeline.load`."""
+        return dict(resolution=self.resolution, background=self.background, fit=self.fit)
+
 
 def of_objective(objective, path, flags, facts, ema=True, replica_batch=BATCH):
     """The `Model` of an objective's networks, over the replicas of the strategy in whose scope it is called.
