@@ -107,7 +107,7 @@ def list_images(path):
         labels=np.array([label for _, label in labelled], np.int32),
         class_names=tuple(map(tree.printable, classes)),
         notes=tuple(notes),
-        labels_file=labels_file,
+        labels_file=labels_file if classes else None,
     )
 
 
@@ -140,7 +140,7 @@ def _by_file(file, base, root, left_out):
     number = {name: label for label, name in enumerate(classes)}
     return (
         [(image, number[name]) for image, name in found.items()],
-        map(str, classes),
+        list(map(str, classes)),
         [f"the classes are those of {shown}"],
     )
 

@@ -76,10 +76,10 @@ class LeftOut:
         parts = [_counted(reason, names) for reason, names in self.names.items()]
         if number := self.endings.total():
             found = sorted((+self.endings).items(), key=lambda pair: (not pair[0], -pair[1], pair[0]))
-            parts_of = [f"{n:,} {ending or 'without ending'}" for ending, n in found[:10]]
+            listed = [f"{n:,} {ending or 'without ending'}" for ending, n in found[:10]]
             more = ["…"] if len(found) > 10 else []
             kind = "file of another kind" if number == 1 else "files of other kinds"
-            parts.append(f"{number:,} {kind} ({', '.join(parts_of + more)})")
+            parts.append(f"{number:,} {kind} ({', '.join(listed + more)})")
         return "; ".join(parts)
 
 
@@ -90,6 +90,7 @@ def _counted(reason, names):
 
 
 def some(names):
+    """The first of some names, for people: " (a, b, c, …)"."""
     more = ", …" if len(names) > _SHOWN else ""
     return f" ({', '.join(names[:_SHOWN])}{more})"
 
@@ -116,18 +117,20 @@ def read(path, left_out):
 def _read_zip(root, left_out):
     def folder(path, members):
         """The `Folder` of members, each given by the parts of its name below it."""
-        files, below = [], {}
+        files, below, hidden = [], {}, {}
         for name, *others in members:
             place = path / name
             if is_hidden(name):
-                left_out.add("hidden or system folder{s}" if others else "hidden file{s}", shown(place, root))
+                hidden[shown(place, root)] = "hidden or system folder{s}" if others else "hidden file{s}"
             elif others:
                 below.setdefault(name, []).append(others)
             elif place.suffix.lower() in EXTENSIONS:
                 files.append(place)
             else:
                 left_out.endings[place.suffix.lower()] += 1
-        return Folder(path, files, [folder(path / name, some) for name, some in sorted(below.items())])
+        for name, kind in hidden.items():
+            left_out.add(kind, name)
+        return Folder(path, files, [folder(path / name, inside) for name, inside in sorted(below.items())])
 
     return folder(root, [name.split("/") for name in sorted(zipped.names(root))])
 
