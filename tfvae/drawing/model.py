@@ -144,8 +144,12 @@ def drawer(network, replica_batch=BATCH):
 def sampler(generate, latent_dim):
     """`Model.sample` of a run. generate: its `Model.generate`."""
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)])
+    def draw(seed, truncation):
+        return prior.latents_of_seeds(seed, truncation, latent_dim)
+
     def sample(seed, truncation, label=None):
-        latent = prior.latents_of_seeds(tf.constant(seed, tf.int64), tf.constant(truncation, tf.float32), latent_dim)
+        latent = draw(tf.constant(seed, tf.int64), tf.constant(truncation, tf.float32))
         return tf.io.encode_png(generate(latent.numpy(), label)).numpy()
 
     return sample
