@@ -309,6 +309,28 @@ def test_recall_of_images_far_from_the_data_is_not_counted(tmp_path):
     assert claims.judge("", {"pair": made}).verdict == claims.HOLDS
 
 
+def test_recall_and_coverage_that_blur_alone_could_have_taken_are_not_counted(tmp_path):
+    made = make_study(tmp_path, ["a/one: --seed=1", "a/two: --seed=2"])
+    for one, distance, variety in zip(made.experiments, (2.0, 5.0), (0.8, 0.2)):
+        values = dict(kernel_classifier_distance=distance, precision=0.05, recall=variety, coverage=variety)
+        pretend(made, one, values=values)
+    blurred = [(0.0, 0.8, 0.9), (1.0, 0.7, 0.8), (3.0, 0.3, 0.7), (4.0, 0.1, 0.5), (6.0, 0.0, 0.4), (8.0, 0.0, 0.0)]
+    names = ["1,000 held-out images", *(f"blurred by {sigma:g} px" for sigma in (0.5, 0.7, 1, 1.5, 2, 3)), "noise"]
+    keys = ("kernel_classifier_distance", "recall", "coverage")
+    rows = [dict(zip(keys, values)) for values in [*blurred, (9.0, 0.0, 0.0), (20.0, 0.0, 0.0)]]
+    found = scores(0, made.extractor_checksum("shapes"))
+    found["rows"] = [{"name": name, "scores": values} for name, values in zip(names, rows)]
+    made.calibration_file("shapes", tasks.SPOILT).write_text(json.dumps(found))
+    one, two = results.read(made, {}).rows
+    assert one.limits == {"recall": pytest.approx(2.5), "coverage": pytest.approx(5.0)}
+    recall, coverage = (claims.compare(name, one, two, True, ("one", "two")) for name in ("recall", "coverage"))
+    assert recall.agrees is None and recall.why_not == claims.BLURRED and coverage.agrees is True
+    assert claims.judge("", {"pair": [recall, coverage]}).verdict == claims.HOLDS
+    text = report.write(made, results.read(made, {}), "python", []).read_text()
+    said = "on shapes recall from 2.5 on, coverage from 5 on. Beyond, they do not tell variety from sharpness and are not counted"
+    assert f"{said} above: recall of {two.label} on shapes." in text
+
+
 def test_variations_are_judged_against_the_first_row_of_their_kind(tmp_path):
     lines = ["", "_leaky: --activation=leaky_relu", "_other: --activation=leaky_relu --leaky_relu_slope=0.1"]
     lines = [f"activation/gan{line if ':' in line else line + ':'} --base_channels=8" for line in lines]

@@ -9,8 +9,10 @@ from tfvae.training import build
 
 SPREADS = 3.0  # standard deviations, over sets of drawn images: a smaller difference does not count
 UNSEEN = 0.02  # the same for numbers without a spread, as a part of the larger one
-# Recall grows when drawn images lie far from the data and from each other, for their balls are then wide.
+# Recall and coverage fall by blur alone, and recall grows when drawn images lie far from the data and from each other, for their
+# balls are then wide. A calibration says from where on (`calibration.blur_limits`); without one, precision says it of recall.
 WEAK_PRECISION = 0.1
+BLURRED = "not counted: the kernel distance is one at which blur alone takes half of it"
 DECEIVED = f"not counted: precision below {WEAK_PRECISION:g}"
 
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "not decided"
@@ -67,8 +69,8 @@ def compare(name, first, second, first_is_larger, words):
     missing = [word for word, value in zip(words, (a, b)) if value is None]
     if missing:
         return Comparison(title, words, a, b, None, f"no number of {' and '.join(missing)}")
-    if name == "recall" and any((row.value("precision") or (1.0,))[0] < WEAK_PRECISION for row in (first, second)):
-        return Comparison(title, words, a, b, None, DECEIVED)
+    for why in filter(None, (why_not_counted(row, name) for row in (first, second))):
+        return Comparison(title, words, a, b, None, why)
     difference = a[0] - b[0]
     if a[1] is not None and b[1] is not None:
         limit, why = SPREADS * math.hypot(a[1], b[1]), f"within {SPREADS:g} standard deviations"
@@ -77,6 +79,14 @@ def compare(name, first, second, first_is_larger, words):
     if abs(difference) <= limit:
         return Comparison(title, words, a, b, None, why)
     return Comparison(title, words, a, b, (difference > 0) == first_is_larger, "")
+
+
+def why_not_counted(row, name):
+    """Why a row's recall or coverage says nothing about its variety: `BLURRED` or `DECEIVED`; None where it does."""
+    limit, distance = row.limits.get(name), row.value("kernel")
+    if limit is not None and distance is not None:
+        return BLURRED if distance[0] > limit else None
+    return DECEIVED if name == "recall" and (row.value("precision") or (1.0,))[0] < WEAK_PRECISION else None
 
 
 def _value(row, name):
@@ -108,7 +118,7 @@ def judge(statement, groups):
     """
     known = []
     for comparisons in groups.values():
-        marks = {made.agrees for made in comparisons if made.why_not != DECEIVED}
+        marks = {made.agrees for made in comparisons if made.why_not not in (BLURRED, DECEIVED)}
         if not _no_numbers(comparisons):
             known.append(PARTLY if {True, False} <= marks else marks.pop() if len(marks) == 1 else None)
     if PARTLY in known or {True, False} <= set(known):
