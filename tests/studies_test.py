@@ -236,6 +236,17 @@ def test_the_four_claims_are_judged_by_the_numbers(filled, reported):
     assert "The paper's title: **not decided**" in text and "Of its four claims: 2 holds, 2 not decided." in text
 
 
+def test_gans_with_several_losses_are_each_compared_with_the_vae(tmp_path):
+    lines = ["vae: --objective=vae", "hinge: --loss=hinge", "hinge_again: --loss=hinge --seed=1"]
+    lines += ["paired: --loss=relativistic --r1_weight=1"]
+    made = make_study(tmp_path, [f"modes/{line} --base_channels=8" for line in lines])
+    rows = results.read(made, {}).rows
+    verdict = claims.title([], [], rows)
+    assert list(verdict.groups) == ["shapes, BigGAN, hinge loss", "shapes, BigGAN, relativistic loss"]
+    pairs = claims._gan_and_vae(rows, "shapes").values()
+    assert [tuple(row.experiment.name for row in pair) for pair in pairs] == [("hinge", "vae"), ("paired", "vae")]
+
+
 def comparison(agrees):
     if agrees == "no number":
         return claims.Comparison("recall", ("a", "b"), (1.0, 0.1), None, None, "no number of b")

@@ -130,26 +130,38 @@ def judge(statement, groups):
     return Verdict(statement, verdict, groups)
 
 
+def matching(rows, **wanted):
+    """The rows with the normal prior whose settings are `wanted`."""
+    return [
+        row
+        for row in rows
+        if row.prior == "normal" and all(getattr(row.experiment.settings, k) == v for k, v in wanted.items())
+    ]
+
+
 def pick(rows, **wanted):
-    """The first row with the normal prior whose settings are `wanted`, or None."""
-    for row in rows:
-        if row.prior == "normal" and all(getattr(row.experiment.settings, k) == v for k, v in wanted.items()):
-            return row
-    return None
+    """The first of the `matching` rows, or None."""
+    return next(iter(matching(rows, **wanted)), None)
 
 
 ARCHITECTURES = {"biggan": "BigGAN", "biggan_deep": "BigGAN-deep"}
 
 
 def _gan_and_vae(rows, dataset):
-    """{architecture in words: (row of the GAN, row of the VAE)}; without pairs of which the study has neither."""
-    pairs = {
-        words: tuple(
-            pick(rows, dataset=dataset, objective=objective, architecture=name) for objective in ("gan", "vae")
-        )
-        for name, words in ARCHITECTURES.items()
-    }
-    return {words: pair for words, pair in pairs.items() if any(pair)}
+    """{networks in words: (row of the GAN, row of the VAE)}; without pairs of which the study has neither.
+
+    GANs with several losses make a pair each, for the answer may depend on which one is meant.
+    """
+    pairs = {}
+    for name, words in ARCHITECTURES.items():
+        of_networks = matching(rows, dataset=dataset, architecture=name)
+        vae = pick(of_networks, objective="vae")
+        by_loss = {row.experiment.settings.loss: row for row in reversed(matching(of_networks, objective="gan"))}
+        if len(by_loss) > 1:
+            pairs |= {f"{words}, {loss} loss": (row, vae) for loss, row in reversed(by_loss.items())}
+        elif by_loss or vae:
+            pairs[words] = (next(iter(by_loss.values()), None), vae)
+    return pairs
 
 
 def _variety(pair, names=("recall", "coverage")):
