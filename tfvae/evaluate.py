@@ -332,8 +332,10 @@ def score_by_statistics(known, paths, model, extractor, resolution, background, 
 
 def calibrate(split, held_out, extractor):
     """What the file of --calibrate holds."""
-    rows = []
-    for row in calibration.rows(split, held_out, most_images(extractor), extractor, SEED.value):
+    rows, number = [], most_images(extractor)
+    if held_out and held_out.num_images < min(number, split.num_images):
+        held_out = None  # too few: other images of the same split
+    for row in calibration.rows(split, held_out, number, extractor, SEED.value):
         rows.append(dataclasses.asdict(row))
         print(f"{row.name}: {row.images:,} images", flush=True)
     names = ("dataset", "split", "fingerprint", "resolution", "background")
