@@ -27,7 +27,7 @@ setup(
         "importlib_resources",  # tensorflow-datasets imports it and does not declare it
         "absl-py>=2",
         "numpy>=2",
-        "pillow>=10",
+        "pillow>=10.1",
         "tqdm>=4.60",
         "scipy>=1.11",  # the Gaussian windows of SSIM
         "scikit-learn>=1.3",  # mixtures fitted to a VAE's codes; nearest neighbours

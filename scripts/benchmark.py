@@ -4,7 +4,7 @@ python scripts/benchmark.py --output=benchmark.json
 python scripts/benchmark.py --parts=scores
 
 Steps: one row for each architecture, objective, precision and width, each in a process of its own. The FLOP/s of a step are those
-that the tables of the networks define: (forward passes + 2 a backward pass through weights, 1 through inputs alone) of
+that the tables of the networks define: (forward passes + 2 per backward pass through weights, 1 through inputs alone) of
 convolutions and linear layers. Resampling is folded into convolutions, which takes fewer; "executed" counts what runs.
 The peak is the best FLOP/s of one 3 x 3 convolution among a few sizes, in the same process, before and after the steps.
 Scores: images/s of the extractors (a classifier of CIFAR-10's size; a network of InceptionV3's shape, random weights, in
@@ -32,8 +32,8 @@ ARCHITECTURES = flags.DEFINE_list("architectures", ["biggan", "biggan_deep"], "N
 OBJECTIVES = flags.DEFINE_list("objectives", ["gan", "vae"], "Objectives.")
 PRECISIONS = flags.DEFINE_list("precisions", ["float32", "mixed_bfloat16"], "Arithmetic.")
 WIDTHS = flags.DEFINE_list("base_channels", ["32", "96"], "Widths (ch).")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a discriminator or encoder step.", lower_bound=1)
-DISCRIMINATOR_STEPS = flags.DEFINE_integer("discriminator_steps", 2, "Of the GAN, a generator step.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in each discriminator or encoder step.", lower_bound=1)
+DISCRIMINATOR_STEPS = flags.DEFINE_integer("discriminator_steps", 2, "Of the GAN, per generator step.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 5, "Timed train steps, after two untimed ones; the median counts.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", None, "JSON file for the rows. Default: none.")
 ROW = flags.DEFINE_string(
@@ -73,7 +73,7 @@ def random_split(number=50_000):
 
 
 def measure_row(architecture, objective, precision, base_channels):
-    """One row as a dict: speeds a second, times in seconds, memory in MB."""
+    """One row as a dict: speeds per second, times in seconds, memory in MB."""
     import tensorflow as tf
 
     from tfvae.config import Config

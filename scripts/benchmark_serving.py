@@ -277,7 +277,7 @@ def report(result):
         f"{burst['requests']} requests of one picture at once: {burst['batches']} batches "
         f"({', '.join(map(str, burst['batches_each_time']))} in five tries).",
         "",
-        "| way | clients or rows | pictures/s | p50 ms | p95 ms | p99 ms | rows a batch |",
+        "| way | clients or rows | pictures/s | p50 ms | p95 ms | p99 ms | rows per batch |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["speed"]:

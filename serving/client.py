@@ -185,7 +185,7 @@ class Model:
                     raise Busy(
                         f"{error}; gave up after {self.retries + 1} tries. Try later, or with more --retries."
                     ) from error
-            # By chance, so that not all clients come back at the same moment.
+            # Random, so that not all clients come back at the same moment.
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 

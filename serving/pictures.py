@@ -1,4 +1,4 @@
-"""What a client does beside the model: latents and the way between them, picture files, sheets."""
+"""What a client does without the model: latents and the way between them, picture files, sheets."""
 
 import io
 import os

@@ -170,7 +170,7 @@ def classifier(folder, tmp_path_factory):
         f"--output_dir={path}",
     )
     assert result.returncode == 0, result.stderr
-    assert "Done: " in result.stdout and "held-out images right" in result.stdout
+    assert "Done: " in result.stdout and "held-out images classified correctly" in result.stdout
     assert json.loads((path / "classifier.json").read_text())["class_names"] == ["one", "two"]
     assert [file.name for file in path.parent.iterdir()] == ["classifier"]
     return path

@@ -20,6 +20,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tfvae.command import UserError, literal
+from tfvae.drawing import prior
 from tfvae.publishing import publish, signatures, verification, versions, writing
 from tfvae.training import run
 
@@ -218,7 +219,7 @@ def test_pictures_are_those_of_the_averaged_weights_in_memory(gan, gan_server, v
     assert np.abs(served - pixels(gan[2].generator, latent, label)).mean() > 5
 
     seeds, truncation = np.arange(3), np.float32([0.5, 1.0, 30.0])
-    latent = signatures.random_latents(tf.constant(seeds), tf.constant(truncation), 16)
+    latent = prior.latents_of_seeds(tf.constant(seeds), tf.constant(truncation), 16)
     difference = decoded(gan_server.sample(seeds, 2, truncation)) - pixels(network, latent, np.int32([2, 2, 2]))
     assert np.abs(difference).max() <= 1
 
@@ -249,18 +250,18 @@ def test_a_row_that_cannot_be_drawn_is_empty_and_leaves_the_others_as_they_are(g
 
 def test_latents_are_those_of_a_truncated_normal(tmp_path):
     seeds = tf.range(100, dtype=tf.int64)
-    plain = signatures.random_latents(seeds, tf.fill([100], np.float32(np.inf)), 128).numpy()
+    plain = prior.latents_of_seeds(seeds, tf.fill([100], np.float32(np.inf)), 128).numpy()
     assert stats.kstest(plain.ravel(), "norm").pvalue > 0.01
-    np.testing.assert_array_equal(plain, signatures.random_latents(seeds, tf.fill([100], np.float32(1e30)), 128))
+    np.testing.assert_array_equal(plain, prior.latents_of_seeds(seeds, tf.fill([100], np.float32(1e30)), 128))
     for limit in (1e-6, 0.5, 2.0, 7.0):
-        latent = signatures.random_latents(seeds, tf.fill([100], np.float32(limit)), 128).numpy()
+        latent = prior.latents_of_seeds(seeds, tf.fill([100], np.float32(limit)), 128).numpy()
         expected = stats.truncnorm(-limit, limit).ppf(stats.norm.cdf(plain.astype(np.float64)))
         np.testing.assert_allclose(latent, expected, rtol=1e-4, atol=1e-6 * limit)
         assert np.abs(latent).max() <= np.float32(limit)
 
 
 def test_a_seed_means_the_same_latent_in_every_version_of_tensorflow():
-    latent = signatures.random_latents(tf.constant([0, 1, -1, 2**62]), tf.constant([1e9, 1e9, 2.0, 0.5]), 4)
+    latent = prior.latents_of_seeds(tf.constant([0, 1, -1, 2**62]), tf.constant([1e9, 1e9, 2.0, 0.5]), 4)
     expected = [
         [0.49054062, -0.2520334, -1.2334193, -0.08658583],
         [-1.9125003, 0.8499764, -1.9506893, 0.6535763],

@@ -14,6 +14,7 @@ RESOLUTIONS = (32, 45, 64, 128, 256, 512)  # for which `networks.tables` has wid
 ADVERSARIAL_LOSSES = ("vanilla", "hinge", "least_squares", "wasserstein", "relativistic")
 AUGMENT_POLICIES = ("color", "translation", "cutout")
 DECODER_VARIANCES = ("fixed", "learned", "optimal")
+FITS = CROP, PAD = ("crop", "pad")  # ways in which images become square
 # Flags that say where things lie on one machine, and nothing of the experiment.
 PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir", "extractor_dir", "extractor_archive")
 
@@ -76,6 +77,12 @@ class Config:
         fixed=True,
     )
     background: str = _flag("white", "Colour behind transparent images: a name or #rrggbb.", fixed=True)
+    fit: str = _flag(
+        CROP,
+        "How images that are not square become so: crop, to the centred square, or pad, with --background.",
+        FITS,
+        fixed=True,
+    )
     flip: bool = _flag(False, "Mirror half of the real images left to right.")
     streaming: bool | None = _flag(
         None, "Read images from disk while training, not from memory. Default: by their size.", free=True

@@ -27,7 +27,7 @@ MODEL_CONFIG_FILE = flags.DEFINE_string(
     "model_config_file", None, "In place of --model_base_path: TF Serving's text ModelServerConfig, for several models."
 )
 MODEL_CONFIG_FILE_POLL_WAIT_SECONDS = flags.DEFINE_integer(
-    "model_config_file_poll_wait_seconds", 0, "Read that file again so often; 0: never.", lower_bound=0
+    "model_config_file_poll_wait_seconds", 0, "Read that file again after this time; 0: never.", lower_bound=0
 )
 BATCHING_PARAMETERS_FILE = flags.DEFINE_string(
     "batching_parameters_file", None, "TF Serving's text BatchingParameters. Default: the server's own."

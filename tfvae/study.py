@@ -69,7 +69,9 @@ NOTE = flags.DEFINE_multi_string("note", [], "A sentence for the report, such as
 REPORT_ONLY = flags.DEFINE_boolean("report_only", False, "Run nothing: write the report of what is there.")
 DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print experiments and estimated hours, then stop.")
 LIST = flags.DEFINE_boolean(
-    "list", False, "Print what there is to do, one task a line: NAME, done or missing, what it waits for; tabs between."
+    "list",
+    False,
+    "Print what there is to do, one task per line: NAME, done or missing, what it waits for; tabs between.",
 )
 WORK = flags.DEFINE_string("work", None, "NAME of --list: do this task alone and write no report.")
 

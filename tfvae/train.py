@@ -57,7 +57,7 @@ from tfvae.training import strategy as strategies
 def main(argv):
     with command.user_errors():
         settings, init_from = check_flags()
-        build.objective_class(settings)  # an unknown one is told of before the data is prepared
+        build.objective_class(settings)  # an unknown one is refused before the data is prepared
         if not settings.model_dir and not DRY_RUN.value:
             raise ValueError("--model_dir is missing: expected the folder of the run, such as --model_dir=runs/first.")
         if DRY_RUN.value:
@@ -82,6 +82,7 @@ def main(argv):
                 resolution=settings.resolution,
                 streaming=settings.streaming,
                 background=settings.background,
+                fit=settings.fit,
             )
             if worker == 0:
                 print(split.summary, flush=True)

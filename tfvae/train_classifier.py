@@ -25,15 +25,18 @@ RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: t
 BACKGROUND = flags.DEFINE_string(
     "background", config.Config.background, "Behind transparent images: a name or #rrggbb."
 )
+FIT = flags.DEFINE_enum(
+    "fit", config.Config.fit, config.FITS, "How images that are not square become so, as tfvae.train's."
+)
 OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the SavedModel; must not be there yet.")
 EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training images. Default: by dataset.", lower_bound=1)
 BASE_CHANNELS = flags.DEFINE_integer(
     "base_channels", None, "Width; features are 8 x. Default: by dataset.", lower_bound=1
 )
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step, over all replicas.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step, over all replicas.", lower_bound=1)
 LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.2, "The highest of the cycle.", lower_bound=0)
 WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 5e-4, "L2 penalty of the kernels, as a gradient.", lower_bound=0)
-MIN_IMAGES = flags.DEFINE_integer("min_images", 20, "LFW: identities with so many images or more.", lower_bound=2)
+MIN_IMAGES = flags.DEFINE_integer("min_images", 20, "LFW: people with at least this many images.", lower_bound=2)
 PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16"], "Arithmetic of the network.")
 SEED = flags.DEFINE_integer("seed", 0, "Of first values, order and augmentation.", lower_bound=0)
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace the classifier that is there.")
@@ -64,7 +67,7 @@ def main(argv):
         output, data_dir = check_flags()
         strategy = strategies.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
         strategies.check_batch_size(BATCH_SIZE.value, strategy)
-        source = dict(data_dir=data_dir, resolution=RESOLUTION.value, background=BACKGROUND.value)
+        source = dict(data_dir=data_dir, resolution=RESOLUTION.value, background=BACKGROUND.value, fit=FIT.value)
         data = pipeline.load(DATASET.value, **source, streaming=False).fingerprint
         train, held_out = classifier.labelled_splits(DATASET.value, MIN_IMAGES.value, **source)
     # One object in each channel: a classifier of single channels.
@@ -78,6 +81,7 @@ def main(argv):
         "dataset": DATASET.value,
         "resolution": train.resolution,
         "background": BACKGROUND.value,
+        "fit": FIT.value,
         "class_names": class_names,
         "single_channels": single,
         "train_images": train.num_images,
@@ -127,7 +131,7 @@ def main(argv):
         shutil.rmtree(old)
     accuracy = accuracies.pop("accuracy")
     others = "".join(f", {name} {value:.2%}" for name, value in accuracies.items())
-    print(f"Done: {accuracy:.2%} of {held_out.num_images:,} held-out images right{others}.")
+    print(f"Done: {accuracy:.2%} of {held_out.num_images:,} held-out images classified correctly{others}.")
     print(f"Use it: --classifier_dir={output}")
 
 

@@ -1,6 +1,6 @@
-"""What tells encoded images from others, wherever they lie: their names and the SHA-256 of their bytes.
+"""What identifies encoded images, wherever they lie: their names and the SHA-256 of their bytes.
 
-Checksums are kept on the disk by path, size and times, so that each file is read for it once.
+Checksums are kept on the disk by path, size and times, so that each file is read only once for it.
 """
 
 import concurrent.futures

@@ -2,13 +2,16 @@
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tfvae.command import write_whole
+from tfvae.config import PAD, Config
 
 WHITE = (255, 255, 255)
 SHEET_GAP = 2
 SHEET_GAP_COLOUR = 255
+CAPTION_PIXELS = 11  # height of its letters
+MOST_WEBP_PIXELS = 16_383  # a side
 
 
 def to_model_range(image):
@@ -52,6 +55,23 @@ def center_crop_square(image):
     return image[top : top + side, left : left + side]
 
 
+def pad_square(image, background):
+    """Puts an image in the middle of a square of its longer side; an odd pixel goes to the bottom or the right.
+
+    Args:
+        image: uint8 [H, W, 3]. background: (red, green, blue) of what is added, each 0 to 255.
+
+    Returns:
+        uint8 [S, S, 3] with S = max(H, W).
+    """
+    height, width = image.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full([side, side, 3], background, np.uint8)
+    square[top : top + height, left : left + width] = image
+    return square
+
+
 def resize(image, resolution):
     """Resizes by Pillow's bicubic filter, which is antialiased (its support grows with the reduction).
 
@@ -85,13 +105,14 @@ def on_background(image, background):
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def fit(image, resolution, background=WHITE):
-    """Makes any decoded image a square RGB one: on its background, grey repeated, centre crop, antialiased resize.
+def fit(image, resolution, background=WHITE, fit=Config.fit):
+    """Makes any decoded image a square RGB one: on its background, grey repeated, cropped or padded, antialiased resize.
 
     Args:
         image: uint8 [H, W, C], 1 or 3 channels, or 2 or 4 with alpha.
         resolution: side of the result in px.
-        background: (red, green, blue), each 0 to 255, behind transparent images.
+        background: (red, green, blue), each 0 to 255, behind transparent images, and what is padded with.
+        fit: how it becomes square: crop (`center_crop_square`) or pad (`pad_square`).
 
     Returns:
         uint8 [resolution, resolution, 3].
@@ -100,7 +121,8 @@ def fit(image, resolution, background=WHITE):
         image = on_background(image, background)
     elif image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
-    return resize(np.ascontiguousarray(center_crop_square(image)), resolution)
+    square = pad_square(image, background) if fit == PAD else center_crop_square(image)
+    return resize(np.ascontiguousarray(square), resolution)
 
 
 def pixels_of(image):
@@ -153,6 +175,41 @@ def sheet(images, columns):
         top, left = place // columns * cell_height, place % columns * cell_width
         picture[top : top + height, left : left + width] = image
     return picture[: picture.shape[0] - SHEET_GAP, : picture.shape[1] - SHEET_GAP]
+
+
+def captioned(picture, text):
+    """A picture with lines of text below, as many as its width needs: uint8 [H, W, 3] -> [H + …, W, 3]."""
+    font = ImageFont.load_default(CAPTION_PIXELS)
+    lines, width = [""], picture.shape[1]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], longer] if font.getlength(longer) <= width or not lines[-1] else [*lines, word]
+    step = CAPTION_PIXELS + 4
+    strip = Image.new("RGB", (width, step * len(lines) + 4), (SHEET_GAP_COLOUR,) * 3)
+    for place, line in enumerate(lines):
+        ImageDraw.Draw(strip).text((1, place * step + 2), line, (0, 0, 0), font)
+    return np.concatenate([picture, np.asarray(strip)])
+
+
+def write_animation(path, frames, frame_milliseconds=50):
+    """Writes pictures as an endless animation, without loss: WebP or, where the file's name ends in .png, animated PNG.
+
+    Args:
+        path: file, written whole. frames: uint8 [H, W, 3] each.
+
+    Raises:
+        ValueError: pictures that are too large for WebP.
+    """
+    first, *others = map(Image.fromarray, frames)
+    kind = "PNG" if path.suffix.lower() == ".png" else "WEBP"
+    if kind == "WEBP" and max(first.size) > MOST_WEBP_PIXELS:
+        raise ValueError(
+            f"frames are {first.width} x {first.height} px and WebP holds {MOST_WEBP_PIXELS} at most: expected fewer --rows and "
+            "--columns, or a file that ends in .png."
+        )
+    options = dict(format=kind, save_all=True, append_images=others, duration=frame_milliseconds, loop=0)
+    options |= dict(lossless=True) if kind == "WEBP" else {}
+    write_whole(path, lambda stream: first.save(stream, **options))
 
 
 def write_png(path, image):

@@ -51,7 +51,7 @@ class Split:
         factors: further arrays [N, ...] by name, what else is known about each image; empty where the split streams.
         files: list of paths, where the split streams from image files; else None.
         records: `Records`, where the split streams from TFRecord; else None.
-        background: colour behind transparent images.
+        background: colour behind transparent images. fit: how images became square.
         encoded: function without arguments -> SHA-256 (hex) of the names and bytes of the files that the images come from, which
             it reads; None where they come from none.
         notes: lines for people on how the images were found and what was left out.
@@ -69,6 +69,7 @@ class Split:
     files: list | None = None
     records: Records | None = None
     background: str = config.Config.background
+    fit: str = config.Config.fit
     encoded: Any = None
     notes: tuple[str, ...] = ()
 
@@ -95,7 +96,7 @@ class Split:
 
     @property
     def fingerprints(self):
-        """What tells the data from others, of each kind that is known: {"pixels": …, "encoded": …}, each SHA-256 (hex).
+        """What identifies the data, of each kind that is known: {"pixels": …, "encoded": …}, each SHA-256 (hex).
 
         "pixels" is of pixels and labels, in memory. "encoded" is of the names and bytes of the files that they come from, and of
         how they are decoded. Neither depends on where the files lie. Data that agree in one of the two are the same.
@@ -126,7 +127,10 @@ class Split:
     def _encoded_fingerprint(self):
         if self.encoded is None:
             return None
-        return hashlib.sha256(f"{self._size} {config.colour(self.background)} {self.encoded()}".encode()).hexdigest()
+        # Cropped, as all images once were, it is left out.
+        fit = "" if self.fit == config.Config.fit else f" {self.fit}"
+        decoded = f"{self._size} {config.colour(self.background)}{fit}"
+        return hashlib.sha256(f"{decoded} {self.encoded()}".encode()).hexdigest()
 
     @property
     def fingerprint_of_format_0(self):
@@ -267,7 +271,7 @@ class Split:
         image = tf.gather(source, index)
         if self.streaming:
             background = config.colour(self.background)
-            read = functools.partial(_read_files, resolution=self.resolution, background=background)
+            read = functools.partial(_read_files, resolution=self.resolution, background=background, fit=self.fit)
             image = tf.numpy_function(read, [image], tf.uint8)
             image = tf.ensure_shape(image, [batch_size, self.resolution, self.resolution, 3])
         return {"image": image, "label": tf.gather(labels, index)}
@@ -317,8 +321,8 @@ def _epoch_words(seed, epoch):
     return tf.cast(tf.stack(words, axis=1), tf.int64)
 
 
-def _read_files(files, resolution, background):
-    return np.stack([folder.read_image(file, resolution, background) for file in files])
+def _read_files(files, resolution, background, fit):
+    return np.stack([folder.read_image(file, resolution, background, fit) for file in files])
 
 
 def choose(num_images, limit=None, seed=0):

@@ -1,7 +1,7 @@
 """`stacked_shapes` and `stacked_mnist`: images whose 1,000 modes are known, one of ten kinds of object in each channel.
 
 Three digits of MNIST in the three colour channels are the field's standard test of mode dropping: 1,000 modes, 26,000
-drawn images, each channel told by a classifier of single digits (the page of VEEGAN's authors, akashgit.github.io/VEEGAN;
+drawn images, each channel classified by a classifier of single digits (the page of VEEGAN's authors, akashgit.github.io/VEEGAN;
 the code of PacGAN, github.com/fjxmlzn/PacGAN). Here the digits are padded to 32 px, held-out images are of MNIST's test
 digits, and beside equally frequent modes (`uniform`) there are frequencies by Zipf's law (`zipf`), in which the r-th mode
 is r times rarer than the first. No model gets labels.

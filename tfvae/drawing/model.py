@@ -12,6 +12,7 @@ from tfvae.config import Config
 from tfvae.data import images
 from tfvae.data.replicas import over_replicas
 from tfvae.data.split import CHUNK, batches_of
+from tfvae.drawing import prior
 
 BATCH = 64  # pictures that a replica draws or encodes at once
 
@@ -29,6 +30,9 @@ class Model:
             where there is no encoder.
         images_seen: in its training.
         facts: plain dict that says what it is.
+        sample: (seed int64 [N], truncation float32 [N], label int32 [N] or None) -> PNG files, bytes [N]: what the endpoint's
+            `sample` draws. Of a published version its very bytes; of a run the same latents, whose pictures may differ by a grey
+            level, more in bfloat16. Empty bytes for a row that a version cannot draw.
         decode: as `generate`, but to float32 in the model's range; None for a published version, which gives no floats.
         decoder_sigma: trained standard deviation of the pixels around `decode`'s; None where none was trained.
         network: the generator itself, through which gradients go: tensors as `generate` takes -> float [N, R, R, 3] in the
@@ -42,6 +46,7 @@ class Model:
     encode: object
     images_seen: int
     facts: dict
+    sample: object = None
     decode: object = None
     decoder_sigma: float | None = None
     network: object = None
@@ -59,6 +64,16 @@ class Model:
         """The colour behind transparent images that it was trained with."""
         return self.flags.get("background", Config.background)
 
+    @property
+    def fit(self):
+        """How images that are not square became so in its training."""
+        return self.flags.get("fit", Config.fit)
+
+    @property
+    def preparation(self):
+        """How images become those that it was trained on: arguments of `pipeline.load`."""
+        return dict(resolution=self.resolution, background=self.background, fit=self.fit)
+
 
 def of_objective(objective, path, flags, facts, ema=True, replica_batch=BATCH):
     """The `Model` of an objective's networks, over the replicas of the strategy in whose scope it is called.
@@ -70,14 +85,16 @@ def of_objective(objective, path, flags, facts, ema=True, replica_batch=BATCH):
     """
     network = objective.ema_generator if ema else objective.generator
     encode = encoder(objective, ema, replica_batch) if objective.encode else None
+    generate = drawer(network, replica_batch)
     return Model(
         path,
         flags,
         network.num_classes,
-        drawer(network, replica_batch),
+        generate,
         encode,
         objective.images_seen,
         facts,
+        sampler(generate, network.latent_dim),
         decoder(network, replica_batch),
         objective.decoder_sigma,
         network,
@@ -122,6 +139,20 @@ def drawer(network, replica_batch=BATCH):
         return drawn["image"]
 
     return generate
+
+
+def sampler(generate, latent_dim):
+    """`Model.sample` of a run. generate: its `Model.generate`."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)])
+    def draw(seed, truncation):
+        return prior.latents_of_seeds(seed, truncation, latent_dim)
+
+    def sample(seed, truncation, label=None):
+        latent = draw(tf.constant(seed, tf.int64), tf.constant(truncation, tf.float32))
+        return tf.io.encode_png(generate(latent.numpy(), label)).numpy()
+
+    return sample
 
 
 def decoder(network, replica_batch=BATCH):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 COMPONENTS = 10  # as Ghosh et al.
+LATENT, LABEL = 0, 1  # streams of a seed's random numbers
 
 
 def latents(number, latent_dim, seed=0):
@@ -19,11 +20,19 @@ def latents(number, latent_dim, seed=0):
 
 
 def interpolate(start, end, steps):
-    """Spherical interpolation between latents: two [N, Z] -> [N, steps, Z], both ends included.
+    """Spherical interpolation between latents: two [N, Z] -> [N, steps, Z], both ends included."""
+    return between(start, end, np.linspace(0.0, 1.0, steps))
+
+
+def between(start, end, shares):
+    """Latents on the sphere's way from some to others: two [N, Z] -> float32 [N, S, Z].
 
     Straight lines would pass through lengths that a normal of many dimensions hardly ever has (White, arXiv 1609.04468).
+
+    Args:
+        shares: [S], how far along the way, 0 to 1.
     """
-    share = np.linspace(0.0, 1.0, steps, dtype=np.float32)[None, :, None]
+    share = np.asarray(shares, np.float32)[None, :, None]
     start, end = start[:, None], end[:, None]
     norms = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(end, axis=-1, keepdims=True)
     cosine = np.clip(np.sum(start * end, -1, keepdims=True) / np.maximum(norms, 1e-12), -1.0, 1.0)
@@ -61,6 +70,37 @@ def truncated(latent, truncation):
     return truncated_normal(uniform, tf.constant(truncation, tf.float32)).numpy()
 
 
+def uniform_of_seeds(seed, stream, shape):
+    """Uniform numbers, float64 [N, *shape], more than 0 and less than 1: row i depends on seed i alone.
+
+    Args:
+        seed: int64 [N]; where a graph does not know N, its rows are drawn in a loop.
+        stream: of the seed's numbers, such as `LATENT`.
+    """
+
+    def row_of(one):
+        return tf.random.stateless_uniform(shape, tf.stack([one, stream]), dtype=tf.float64, alg="philox")
+
+    if seed.shape[0] is None:
+        rows = tf.map_fn(row_of, seed, fn_output_signature=tf.float64)
+    else:
+        rows = tf.stack([row_of(one) for one in tf.unstack(seed)])
+    # The middle of each of 2^52 steps: never 0 or 1, whose ndtri is infinite.
+    return rows + 2.0**-53
+
+
+def latents_of_seeds(seed, truncation, latent_dim):
+    """The latents that an endpoint's `sample` draws from: standard normal, truncated (`truncated_normal`), each of its own seed.
+
+    Args:
+        seed: int64 [N]. truncation: float32 [N], more than 0.
+
+    Returns:
+        float32 [N, latent_dim]: row i depends on seed i and truncation i alone.
+    """
+    return truncated_normal(uniform_of_seeds(seed, LATENT, [latent_dim]), truncation[:, None])
+
+
 class Normal:
     """The standard normal, the same for every label.
 
@@ -78,7 +118,7 @@ class Normal:
 
 
 class Mixture:
-    """Gaussian mixtures with full covariances, one for each label: COMPONENTS in all, and at least one a label.
+    """Gaussian mixtures with full covariances, one for each label: COMPONENTS in all, and at least one per label.
 
     A decoder that is told the label has another distribution of codes for each.
 
@@ -92,7 +132,7 @@ class Mixture:
     """
 
     def __init__(self, codes, labels, seed=0):
-        from sklearn import exceptions, mixture  # a second to import, and training never needs it
+        from sklearn import exceptions, mixture  # takes a second to import, and training never needs it
 
         present = np.unique(labels)
         components = max(1, COMPONENTS // len(present))

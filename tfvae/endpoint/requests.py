@@ -64,7 +64,9 @@ class Requests:
                 return answer(number, servable)
 
         started, code = time.perf_counter(), "UNKNOWN"
-        model = spec.name if spec.name in self._versions.models else ""  # or anybody could fill the metrics with names
+        model = (
+            spec.name if spec.name in self._versions.models else ""
+        )  # otherwise any caller could fill the metrics with names
         try:
             if len(self.running) >= self._options.max_concurrent_requests:
                 raise ServingError("RESOURCE_EXHAUSTED", "too many requests run (--max_concurrent_requests): try again")

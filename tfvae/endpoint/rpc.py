@@ -35,7 +35,7 @@ def make_server(requests, max_body_bytes):
         options=[
             ("grpc.max_receive_message_length", max_body_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # or two servers would share a port without a word
+            ("grpc.so_reuseport", 0),  # otherwise two servers would share a port unnoticed
         ]
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Services(requests), server)

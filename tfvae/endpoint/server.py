@@ -36,7 +36,7 @@ def make_application(options, say):
     """The whole endpoint: REST's application, whose start and end are also gRPC's and the models'.
 
     Args:
-        options: a `settings.Options`. say: what to do with a line for the operator.
+        options: a `settings.Options`. say: function that shows the operator a line.
     """
     tf.get_logger().setLevel("ERROR")
     address = f"[{options.host}]" if ":" in options.host else options.host

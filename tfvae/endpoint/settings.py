@@ -16,7 +16,7 @@ class Options:
     """What the command's flags say, under their names."""
 
     models: dict  # {name: ModelConfig}
-    model_config_file: pathlib.Path | None  # where they came from; read again every so many seconds, unless that is 0
+    model_config_file: pathlib.Path | None  # where they came from; read again after each interval, unless that is 0
     model_config_file_poll_wait_seconds: float
     batching: dict  # like DEFAULT_BATCHING
     host: str

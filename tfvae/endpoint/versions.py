@@ -29,7 +29,7 @@ class Versions:
 
     Args:
         models: {name: ModelConfig}; may be replaced, for the next `poll`. load: a function of a version's folder to its
-            `Servable`; raises `ServingError`. say: what to do with a line for the operator.
+            `Servable`; raises `ServingError`. say: function that shows the operator a line.
     """
 
     def __init__(self, models, load, say):
@@ -95,7 +95,7 @@ class Versions:
                     self._tell(f"{name} version {number}", "released")
 
     def _wanted(self, name):
-        """{number: folder} of a model's versions to serve; None: nobody knows, so what is served stays, as in TF Serving."""
+        """{number: folder} of a model's versions to serve; None: unknown, so what is served stays, as in TF Serving."""
         if name not in self.models:
             return {}
         config = self.models[name]

@@ -100,14 +100,14 @@ class Conv2D(_Weighted):
 
     `resample="up"` is nearest-neighbour upsampling by 2 *before* the convolution, `resample="down"` is 2 x 2 average
     pooling *after* it. Both are linear, so for a 3 x 3 kernel each is one convolution of stride 2 with the 4 x 4 kernel
-    that `_widen` computes: the same result up to rounding for 16 instead of 36 multiplications an output or input pixel,
+    that `_widen` computes: the same result up to rounding for 16 instead of 36 multiplications per output or input pixel,
     and the large intermediate picture is never made. A 1 x 1 kernel commutes with both, so it runs on the small side.
     """
 
     def __init__(self, in_channels, filters, kernel_size, resample=None, **kwargs):
         super().__init__((kernel_size, kernel_size, in_channels, filters), **kwargs)
         self.resample = resample
-        self.flops = self.executed_flops = None  # an image; see `flops_per_image`
+        self.flops = self.executed_flops = None  # per image; see `flops_per_image`
 
     def call(self, x, training=False):
         x = tf.cast(x, self.compute_dtype)
@@ -174,7 +174,7 @@ class BatchNorm(keras.layers.Layer):
     """Batch normalisation, plain or conditional: [B, H, W, C] -> the same.
 
     Conditional (BigGAN, appendix B): gain 1 + W h and bias W h from `condition` [B, condition_dim], no offset of their
-    own. The "1 +" is not optional: without it BigGAN-deep does not train. Plain: a learned gain and bias a channel.
+    own. The "1 +" is not optional: without it BigGAN-deep does not train. Plain: a learned gain and bias per channel.
 
     Statistics are those of the global batch: with several replicas their moments are averaged. A fused kernel is used
     on one replica.
@@ -254,7 +254,7 @@ class BatchNorm(keras.layers.Layer):
         return x
 
     def global_moments(self, x):
-        """Mean and biased variance [C] over all replicas, and the number of values a channel has.
+        """Mean and biased variance [C] over all replicas, and the number of values per channel.
 
         One collective forward and so one backward. With two, their gradients' order could differ between replicas: they
         would wait for each other for ever, or exchange each other's numbers.

@@ -37,9 +37,9 @@ class Generator(keras.Model):
         base_channels: the paper's "ch"; every width is a multiple of it. For BigGAN-deep a multiple of 4.
         latent_dim: length of the latent.
         num_classes: 0 for no labels: plain batch norm, no embedding.
-        attention_resolution: the side after whose stage the non-local block stands; 0 for none.
+        attention_resolution: side in px of the stage that the non-local block follows; 0 for none.
         channel_multipliers: another chain than the table's, or None.
-        blocks_per_stage: residual blocks a stage; the last of them resizes. None: BigGAN 1, BigGAN-deep 2.
+        blocks_per_stage: residual blocks per stage; the last of them resizes. None: BigGAN 1, BigGAN-deep 2.
         shared_embedding_dim: length of the class embedding that all conditional norms share.
         spectral_norm: divide every kernel by its largest singular value.
         activation: `relu` or `leaky_relu`. leaky_relu_slope: the latter's slope for negative inputs.
@@ -140,7 +140,7 @@ class Discriminator(keras.Model):
     Args:
         latent_dim: not used; accepted so that both networks are made from one set of arguments.
         num_classes: with classes, the projection head adds embedding(label) . h; 0 for none.
-        blocks_per_stage: residual blocks a stage; the first of them halves. None: BigGAN 1, BigGAN-deep 2.
+        blocks_per_stage: residual blocks per stage; the first of them halves. None: BigGAN 1, BigGAN-deep 2.
         discriminator_channel_multipliers: widths of its own, from the picture on, in place of the generator's mirrored; or None.
         output_dim: outputs of the last linear layer: 1 for a discriminator, mean and log variance for an encoder.
         flatten: give the last map to that layer with its positions, as an encoder needs; else sum over them, as BigGAN's

@@ -101,7 +101,7 @@ def check_attention(resolution, attention_resolution):
 
 
 def latent_chunks(latent_dim, num_blocks):
-    """Sizes of the hierarchical latent's chunks: the linear layer's, which takes the remainder, then one a block.
+    """Sizes of the hierarchical latent's chunks: the linear layer's, which takes the remainder, then one per block.
 
     Raises:
         ValueError: fewer latent dimensions than chunks.
@@ -128,6 +128,6 @@ def check_sizes(base_channels, latent_dim, blocks_per_stage, num_classes, diviso
     if latent_dim < 1:
         raise ValueError(f"--latent_dim={latent_dim}: expected 1 or more.")
     if blocks_per_stage < 1:
-        raise ValueError(f"--blocks_per_stage={blocks_per_stage}: expected 1 or more residual blocks a stage.")
+        raise ValueError(f"--blocks_per_stage={blocks_per_stage}: expected 1 or more residual blocks per stage.")
     if num_classes < 0:
         raise ValueError(f"num_classes={num_classes}: expected 0 (no labels) or more.")

@@ -21,8 +21,8 @@ class GAN(Objective):
         gradient_penalty: weight of the gradient penalty, WGAN-GP's 10 with the Wasserstein loss; 0 for none.
         r1_weight, r2_weight: half of it times the squared gradient of the logit by the picture is added for real (R1) and for
             drawn images (R2); 0 for none.
-        penalty_every_steps: R1 and R2 are computed at every so manieth discriminator step, with so many times their weight
-            (lazy regularisation: StyleGAN2, arXiv 1912.04958, section 3.1).
+        penalty_every_steps: K. R1 and R2 are computed at every K-th discriminator step, with K times their weight (lazy
+            regularisation: StyleGAN2, arXiv 1912.04958, section 3.1).
         augment: keys of `augment.POLICIES`, each once, applied in their order to real and generated pictures alike.
         The others: as `Objective`'s.
 

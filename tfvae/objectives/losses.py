@@ -1,4 +1,4 @@
-"""Losses as pure functions: one float32 value an example, [B]; no averages, no networks.
+"""Losses as pure functions: one float32 value per example, [B]; no averages, no networks.
 
 Logits are unbounded float32 [B]; `real` are of images of the data, `fake` of the generator's.
 """
@@ -106,7 +106,7 @@ def gaussian_negative_log_likelihood(squared_error_sum, num_values, log_sigma):
 
 
 def kl_divergence(mean, log_variance):
-    """KL(N(mean, variance) || N(0, 1)), one value a dimension: two [B, Z] -> [B, Z] (Kingma and Welling, appendix B)."""
+    """KL(N(mean, variance) || N(0, 1)), one value per dimension: two [B, Z] -> [B, Z] (Kingma and Welling, appendix B)."""
     return 0.5 * (tf.exp(log_variance) + tf.square(mean) - 1.0 - log_variance)
 
 

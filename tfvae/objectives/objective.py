@@ -160,7 +160,7 @@ class Objective(keras.Model):
 
     def compile(self, generator_optimizer, discriminator_optimizer, steps_per_execution=1):
         """Takes Keras optimizers, without clipping or weight decay of their own, and makes their slots: inside a replica
-        it would be too late. `steps_per_execution`: train steps a call of the train function.
+        it would be too late. `steps_per_execution`: train steps per call of the train function.
         """
         super().compile(steps_per_execution=steps_per_execution, jit_compile=False)
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
@@ -171,9 +171,9 @@ class Objective(keras.Model):
         """Keras would average a batch's dicts over the workers to learn their shapes, which fails; all is built already."""
 
     def make_train_function(self, force=False):
-        """A train function that takes `batches_per_step` batches a step, `steps_per_execution` steps a call.
+        """A train function that takes `batches_per_step` batches per step, `steps_per_execution` steps per call.
 
-        Keras' own one fails with several steps a call under MirroredStrategy, and with scalar logs under
+        Keras' own one fails with several steps per call under MirroredStrategy, and with scalar logs under
         MultiWorkerMirroredStrategy. Logs are the last step's, averaged over the replicas. The last call stops at `last_step`.
         """
         if self.train_function is not None and not force:

@@ -18,7 +18,8 @@ class SoftIntroVAE(VAE):
     x_r = D(z_q) of a code z_q of the image x, and x_f = D(z) of a latent z of the prior (the paper, equations 5 and 6):
 
     - encoder: s (L(x, x_r) + kl_weight KL(E(x))) + 1/4 sum over y in {sg x_f, sg x_r} of
-      exp(-2 s (L(y, D(E(y))) + fake_kl_weight KL(E(y)))): an ELBO, and little of one for what the decoder draws;
+      exp(-2 s (L(y, D(E(y))) + fake_kl_weight KL(E(y)))): the ELBO of real images is made large, that of drawn and
+      reconstructed ones small;
     - decoder: s (L(x, D(sg z_q)) + 1/2 kl_weight (KL(E(D(z))) + KL(E(D(sg z_q)))) + 1/2 fake_reconstruction_weight times the sum
       over y of L(sg y, D(sg z_y))), z_y a code of y.
 
@@ -135,7 +136,7 @@ class SoftIntroVAE(VAE):
         }
 
     def statistics_inputs(self, images, labels, index):
-        # The decoder was trained on batches of codes and on batches of the prior; half of each stands between the two.
+        # The decoder was trained on batches of codes and on batches of the prior; half of each is the compromise between them.
         posterior, posterior_labels = super().statistics_inputs(images, labels, index)
         half = tf.shape(images)[0] // 2
         # Negative and apart from the posterior's: no train step draws these.

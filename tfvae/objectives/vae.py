@@ -19,7 +19,7 @@ class VAE(Objective):
 
     Args:
         kl_weight: weight of the KL divergence (beta).
-        kl_warmup_images: the weight rises linearly from 0 over so many images seen; 0: at once.
+        kl_warmup_images: images seen over which the weight rises linearly from 0; 0: it is whole from the start.
         decoder_variance: `fixed` (as above), or the negative log likelihood of a Gaussian with one variance in the squared
             error's place (sigma-VAE, arXiv 2006.13202): `optimal`, the global batch's mean squared error, which is the
             likeliest (equation 9 there), or `learned` as a weight, which starts from the first batch's optimum and lags

@@ -42,8 +42,9 @@ def load(path):
         facts = facts_of(record)
         with literal(path) as folder:
             loaded = tf.saved_model.load(str(folder))
-        if "decode" not in loaded.signatures:
-            raise ValueError("it has no signature decode")
+        missing = {"decode", "sample"} - set(loaded.signatures)
+        if missing:
+            raise ValueError(f"it has no signature {min(missing)}")
     except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -59,7 +60,14 @@ def load(path):
         encoded = call(loaded.signatures["encode"], {"image": image})
         return encoded["mean"], encoded["log_variance"]
 
-    return Model(path, flags, num_classes, generate, encode if "encode" in loaded.signatures else None, seen, facts)
+    def sample(seed, truncation, label=None):
+        # All rows at once, for the bytes of a row do not depend on the others.
+        inputs = {"seed": tf.constant(seed, tf.int64), "truncation": tf.constant(truncation, tf.float32)}
+        inputs |= {} if label is None else {"label": tf.constant(label, tf.int32)}
+        return loaded.signatures["sample"](**inputs)["image_bytes"].numpy()
+
+    encode = encode if "encode" in loaded.signatures else None
+    return Model(path, flags, num_classes, generate, encode, seen, facts, sample)
 
 
 def facts_of(record):

@@ -20,8 +20,6 @@ from tfvae.training import build
 # batch 4.7, 1.6, 1.2; chunks of one 5.0, 3.5, 3.3; of four 8.5, 1.9, 1.8; of eight 12.5, 1.6, 1.4.
 CHUNK_ROWS = 4
 
-LATENT = 0  # stream of random numbers
-
 # What the number of rows in a batch changes in each signature's answer for one row; for tfvae.json.
 BATCH_SIZE_CHANGES = {
     "sample": "nothing",
@@ -48,23 +46,6 @@ def in_chunks(function, *inputs):
     spec = {"image_bytes": tf.TensorSpec([CHUNK_ROWS], tf.string)}
     results = tf.map_fn(lambda parts: function(*parts), stacked, fn_output_signature=spec)
     return {"image_bytes": tf.reshape(results["image_bytes"], [-1])[:rows]}
-
-
-def random_latents(seed, truncation, latent_dim):
-    """Standard normal latents, truncated (`prior.truncated_normal`): row i depends on seed i and truncation i alone.
-
-    Args:
-        seed: int64 [N], N known. truncation: float32 [N], more than 0.
-
-    Returns:
-        float32 [N, latent_dim].
-    """
-    uniform = [
-        tf.random.stateless_uniform([latent_dim], tf.stack([row, LATENT]), dtype=tf.float64, alg="philox")
-        for row in tf.unstack(seed)
-    ]
-    # The middle of each of 2^52 steps: never 0 or 1, whose ndtri is infinite.
-    return prior.truncated_normal(tf.stack(uniform) + 2.0**-53, truncation[:, None])
 
 
 def without_spectral_norm(network, plain):
@@ -121,7 +102,7 @@ def of_model(config, model):
 
     def sample_chunk(seed, truncation, *label):
         valid = truncation > 0.0  # false for NaN
-        latent = random_latents(seed, tf.where(valid, truncation, 1.0), latent_dim)
+        latent = prior.latents_of_seeds(seed, tf.where(valid, truncation, 1.0), latent_dim)
         return draw_png(latent, label, valid)
 
     def decode(latent, *label):

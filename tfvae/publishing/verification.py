@@ -6,7 +6,7 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from tfvae.command import UserError, literal
 from tfvae.data import images
-from tfvae.publishing import signatures
+from tfvae.drawing import prior
 from tfvae.publishing.writing import WARMUP_FILE, example
 
 # How far a server's answers may be from the model's own: by which measure, pixels of 255, latents. In bfloat16 the order
@@ -100,7 +100,7 @@ def in_memory(signature, inputs, model):
     if signature == "encode":
         return {"mean": mean.numpy(), "log_variance": log_variance.numpy()}
     if signature == "sample":
-        latent = signatures.random_latents(inputs["seed"], inputs["truncation"], model.generator.latent_dim)
+        latent = prior.latents_of_seeds(inputs["seed"], inputs["truncation"], model.generator.latent_dim)
     else:
         latent = inputs["z"] if signature == "decode" else mean
     picture = images.to_uint8(model.ema_generator(latent, inputs.get("label"))).numpy()

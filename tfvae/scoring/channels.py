@@ -94,7 +94,7 @@ def make_extractor(network):
 
 
 def accuracies(network, held_out):
-    """The share of held-out pictures told right: as they are, blurred, noisy; and of pictures of no object told to be none.
+    """The share of held-out pictures classified correctly: as they are, blurred, noisy, and without an object ("none").
 
     Args:
         network: uint8 [B, R, R, 1] -> logits [B, 11]. held_out: `Split` of single channels.

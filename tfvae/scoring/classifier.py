@@ -117,7 +117,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 def make_extractor(network):
     """What is saved: {"logits", "features"} of an image, each the mean with its mirror image's.
 
-    Mirrored twins then have the same features, and a few more images are told right.
+    Mirrored twins then have the same features, and a few more images are classified correctly.
     """
     outputs = keras.Model(network.input, [network.output, network.get_layer("features").output])
     image = keras.Input(network.input_shape[1:], dtype="uint8", name="image")
@@ -127,7 +127,7 @@ def make_extractor(network):
 
 
 def accuracies(network, held_out):
-    """{"accuracy": the share of held-out images that the extractor tells right}."""
+    """{"accuracy": the share of held-out images that the extractor classifies correctly}."""
     logits = make_extractor(network).predict(held_out.images, batch_size=128, verbose=0)["logits"]
     return {"accuracy": float(np.mean(logits.argmax(axis=1) == held_out.labels))}
 

@@ -24,7 +24,7 @@ class Kind:
         has_papers_names: its scores have the names of the papers: Inception score, FID, KID. TF-GAN's Inception alone.
         has_short_names: scores that people know by one word, such as precision, do not name it.
         knows_classes: its logits are of the dataset's own classes, so that modes can be counted.
-        same_person: two pictures whose features are nearer to each other are of one person; None: it tells nobody apart.
+        same_person: distance of features below which two pictures are of one person; None: it does not tell people apart.
         replica_batch: images per call and replica, always as many: a network's last bits depend on the batch.
         num_images: on each side of a score by `tfvae.evaluate` unless somebody says otherwise.
     """

@@ -1,6 +1,6 @@
 """Scores of images whose 1,000 modes are known: the kinds of object in their three channels.
 
-As in the field's test of mode dropping on stacked MNIST, 26,000 drawn images are told by a classifier of single digits, one
+As in the field's test of mode dropping on stacked MNIST, 26,000 drawn images are classified by a classifier of single digits, one
 channel at a time; counted are the modes found, one image being enough, and the KL divergence of the modes' frequencies to
 the true ones, in nats (the page of VEEGAN's authors, akashgit.github.io/VEEGAN; the code of PacGAN,
 github.com/fjxmlzn/PacGAN). The code of self-conditioned GANs (github.com/stevliu/self-conditioned-gan) takes logarithms to

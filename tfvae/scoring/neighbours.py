@@ -179,6 +179,26 @@ def memorisation_ratio(real_train, real_test, fake):
     return actual / expected
 
 
+def nearest(points, blocks, number):
+    """The rows of the nearest of many other points, from near to far: int64 [n, number].
+
+    Args:
+        points: [n, D]. blocks: yields [m, D] each, the other points in the order of their rows, `number` or more in all.
+    """
+    points = np.asarray(points, np.float64)
+    centre = points.mean(axis=0)
+    points = points - centre
+    distances, rows, first = np.empty([len(points), 0]), np.empty([len(points), 0], np.int64), 0
+    for block in blocks:
+        here = _squared_distances(points, np.asarray(block, np.float64) - centre)
+        distances = np.concatenate([distances, here], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(np.arange(first, first + len(block)), here.shape)], axis=1)
+        first += len(block)
+        kept = np.argsort(distances, axis=1, kind="stable")[:, :number]
+        distances, rows = (np.take_along_axis(values, kept, 1) for values in (distances, rows))
+    return rows
+
+
 def share_of_near_pairs(features, distance):
     """Part of all pairs of images that are nearer than `distance` to each other: by a face descriptor, pairs of one person.
 

@@ -360,7 +360,7 @@ def likelihood_scores(model, train, held_out, num_samples=1, seed=0):
 
 
 def declared(extractor):
-    """What a reader has to know of how the scores were made: a plain dict for `scores.json`."""
+    """What a reader has to know about how the scores were made: a plain dict for `scores.json`."""
     facts = ("name", "checksum", "preparation", "resolution", "dataset", "accuracy")
     of_kind = ("side", "resizer", "antialias", "licence")
     return {

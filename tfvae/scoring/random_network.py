@@ -1,4 +1,4 @@
-"""A convolutional network with fixed random weights: an extractor that no data set has shaped.
+"""A convolutional network with fixed random weights: an extractor that was not trained on any dataset.
 
 Naeem et al. (arXiv 2002.09797, section 4): features of an untrained VGG-16 whose second fully connected layer has 64 outputs
 tell pictures apart that are far from ImageNet's. (The layout is from memory: it was not read again in the paper.) Two departures:

@@ -146,7 +146,7 @@ def load_described(kind, folder):
 
     Args:
         folder: of the SavedModel. Its signature takes one tensor, the prepared images, and gives `features` [N, D] (or a single
-            output, whatever its name) and, if it likes, `logits` [N, K].
+            output, whatever its name) and, optionally, `logits` [N, K].
 
     Raises:
         ValueError: no such SavedModel is there, a field is missing, or the outputs are others.

@@ -14,10 +14,10 @@ import numpy as np
 from tfvae.scoring import classes, distances, likelihood, modes, neighbours, reconstruction, vendi
 
 SPLITS = 10  # of the images, for the Inception or classifier score
-# A mode counts as captured from this part of its fair share of the images on: a classifier's rare mistakes are no captures.
+# A mode counts as captured if it has at least this part of its fair share of the images: a classifier's rare mistakes do not.
 CAPTURED_SHARE = 0.1
 
-# What a score measures: the group in which a study's report shows it.
+# What a score measures; a study's report shows the scores in these groups.
 QUALITY = "fidelity and variety in one number"
 FIDELITY, VARIETY, COPYING, RECONSTRUCTION = "fidelity", "variety", "copying", "reconstruction"
 LIKELIHOOD = "likelihood"
@@ -107,7 +107,7 @@ class Given:
         codes: float [N, Z], the posteriors' means of the images whose reconstructions `fake` are; None: `fake` are samples.
         knows_classes: the logits are of the dataset's own classes.
         mode_frequencies: float [1000], of the dataset's known modes, or None.
-        same_person: two pictures whose features are nearer to each other are of one person; None: nobody knows.
+        same_person: distance of features below which two pictures are of one person; None: unknown.
         seed: of the order in which images form splits and blocks.
     """
 

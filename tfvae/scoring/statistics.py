@@ -1,7 +1,7 @@
 """Reference statistics: mean and covariance of real images' features, for the Fréchet distance without the images.
 
-A file is an .npz with `mu` [D] and `sigma` [D, D], as pytorch-fid and StyleGAN's tools write them, and beside them what the two
-are of.
+A file is an .npz with `mu` [D] and `sigma` [D, D], as pytorch-fid and StyleGAN's tools write them, and beside them the
+facts of what the two were computed from.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Statistics:
 
     Attributes:
         mean: float64 [D]. covariance: float64 [D, D], divided by n - 1.
-        facts: {one of `FACTS`: its value}; {}: another tool's file, which says nothing of them.
+        facts: {one of `FACTS`: its value}; {}: another tool's file, which does not have them.
         class_counts: int [K], images of each label; None: without labels.
     """
 

@@ -1,6 +1,6 @@
 """Reads tensors from PyTorch's older files of weights (a row of pickles, then raw values), without PyTorch.
 
-A pickle may name any function to be called. This reader knows four names, and ends at any other.
+A pickle may name any function to be called. This reader knows four names and refuses any other.
 """
 
 import collections

@@ -6,8 +6,9 @@ from tfvae.scoring import checks
 
 
 def vendi_score(features):
-    """How many wholly different images vary as much: the exponential of the entropy of the similarities' eigenvalues (Friedman
-    and Dieng, arXiv 2210.02410), with the cosine of two images' features as their similarity.
+    """The number of wholly different images that would vary as much (Friedman and Dieng, arXiv 2210.02410).
+
+    The exponential of the entropy of the similarities' eigenvalues; similarity is the cosine of two images' features.
 
     1 for copies of one image; n for n images of which no two have anything in common. The eigenvalues are those of the features'
     [D, D] Gram matrix, which the [n, n] matrix of similarities shares.

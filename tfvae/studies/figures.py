@@ -89,7 +89,7 @@ def strips(file, rows):
 
 
 def curves(file, rows, panels):
-    """Scores of a small sample along the training, one line a row, against images seen.
+    """Scores of a small sample along the training, one line per row of the study, against images seen.
 
     Args:
         file: PNG to write. rows: list of (label, objective, list of {"images", score: value}).

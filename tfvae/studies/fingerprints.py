@@ -1,4 +1,4 @@
-"""Loads a dataset, preparing it first where needed, and writes what tells its images from others: a study's record of it.
+"""Loads a dataset, preparing it first where needed, and writes what identifies its images: a study's record of it.
 
 python -m tfvae.studies.fingerprints --dataset=cifar10 --output=cifar10.json
 """

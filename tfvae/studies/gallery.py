@@ -10,7 +10,7 @@ from tfvae.data.split import CHUNK, choose
 from tfvae.drawing import prior, sheets
 from tfvae.scoring import neighbours, protocol, scores
 
-SHOWN = 12  # pictures a row
+SHOWN = 12  # pictures per row
 REFERENCE_IMAGES = 5_000  # real images whose balls make the manifold
 PATHS = 2  # interpolations
 

@@ -1,4 +1,4 @@
-"""What tells a dataset's images from other images under the same name and flags.
+"""What identifies a dataset's images, for the same name and flags may mean other images tomorrow.
 
 A study keeps a record of each dataset's fingerprints. `tfvae.studies.fingerprints`, which loads the images, writes it once, and
 again when a file of the dataset has changed. The paths of all that a study makes of the images hold the record's key. So for

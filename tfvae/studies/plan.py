@@ -257,7 +257,7 @@ class Study:
         return self.scores_dir(experiment.dataset, kind) / name
 
     def calibration_file(self, dataset, part, kind=None):
-        """part: held_out or noise."""
+        """part: held_out, noise or spoilt."""
         return self.scores_dir(dataset, kind) / f"calibration-{part}.json"
 
 

@@ -118,7 +118,7 @@ class Runner:
 
     Args:
         places: where everything lies, such as `plan.Study`: `output_dir`, `log_file(name)` and `record_file(name)`.
-        say: function of (number of the task, `Task`, `Step` or None, seconds in it, line) that says how it goes.
+        say: function of (number of the task, `Task`, `Step` or None, seconds in it, line) that reports progress.
     """
 
     def __init__(self, places, say):
@@ -149,7 +149,7 @@ class Runner:
                 os.kill(self.process.pid, number)
 
     def work_off(self, tasks):
-        """Does all steps that are not done yet. Passes over tasks that fail, and comes back to those that another process is at.
+        """Does all steps that are not done yet. Passes over tasks that fail, and comes back to those of another process.
 
         Returns:
             {task's name: line} of those that failed. Where `stopping`, not everything was tried.

@@ -59,7 +59,7 @@ def task_named(study, everything, name):
 
 
 def do(study, everything, seconds_left=None):
-    """Does what is missing of some tasks, and says how it goes.
+    """Does what is missing of some tasks, and reports progress.
 
     Args:
         study: `plan.Study`. everything: list of `runner.Task`. seconds_left: function without arguments that estimates them.

@@ -29,7 +29,7 @@ class NotFiniteError(UserError):
 
 
 class Finite(keras.callbacks.Callback):
-    """Stops at the first loss or gradient norm that is not finite, before anything is saved; stands first in the list."""
+    """Stops at the first loss or gradient norm that is not finite, before anything is saved; must be the first callback."""
 
     def __init__(self, directory):
         super().__init__()

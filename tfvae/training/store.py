@@ -221,7 +221,7 @@ def _proved(prefix, error):
     if not isinstance(error, tf.errors.DataLossError) and not any(proof in text.lower() for proof in PROOFS):
         return None
     try:
-        # TensorFlow also takes a file that a disk does not give for a short one.
+        # TensorFlow reports a file that the disk fails to deliver as a short one too.
         for path in _files(prefix):
             with open(path, "rb") as file:
                 while file.read(1 << 24):
