@@ -26,11 +26,12 @@ import nbclient
 import nbformat
 
 notebook = nbformat.read(sys.argv[1], as_version=4)
-nbclient.NotebookClient(notebook, timeout=3600, kernel_name="python3").execute()
 cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-for cell in cells:
-    for output in cell.outputs:
-        print(output.text if "text" in output else "(a picture)" if "image/png" in output.get("data", {}) else output, end="")
+try:
+    nbclient.NotebookClient(notebook, timeout=3600, kernel_name="python3").execute()
+finally:
+    for output in (output for cell in cells for output in cell.outputs):
+        print(output.get("text", "(a picture)\n" if "image/png" in output.get("data", {}) else ""), end="")
 print(f"\n{len(cells)} cells ran, {sum('image/png' in str(cell.outputs) for cell in cells)} of them show a picture")
 nbformat.write(notebook, sys.argv[2])
 CODE

@@ -171,10 +171,9 @@ def test_what_is_neither_a_run_nor_a_version_is_named(vae, tmp_path):
         tfvae.load(vae[0], best=True)
 
 
-def test_the_code_of_the_guide_runs(make_model, save_run, publish_model, shapes_home, tmp_path, monkeypatch, capsys):
+def test_the_code_of_the_guide_runs(make_model, save_run, shapes_home, tmp_path, monkeypatch, capsys):
     settings, model = make_model("vae", 10, dataset="shapes", encoder_head="flatten")
     save_run(tmp_path / "runs/shapes_vae", settings, model)
-    publish_model("shapes_vae", settings, model, parent=tmp_path / "published")
     monkeypatch.setenv("TFDS_DATA_DIR", str(shapes_home))
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs/python.md").read_text()

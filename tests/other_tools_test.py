@@ -12,8 +12,7 @@ import yaml
 from PIL import Image
 
 from tfvae.command import UserError
-from tfvae.publishing import card, elsewhere, onnx_file, published, session, signatures, verification
-from tfvae.publishing.writing import WARMUP_FILE
+from tfvae.publishing import card, elsewhere, onnx_file, publish, published, session, signatures, verification, writing
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -52,6 +51,14 @@ def test_decode_of_onnx_runtime_is_that_of_the_model_in_memory_for_any_number_of
         drawn = drawn if layout == "nhwc" else drawn.transpose(0, 2, 3, 1)
         assert np.abs(drawn - pixels(model.ema_generator, latent, label)).max() <= 1
 
+    def darker(z, label):
+        return {"image": tf.zeros([1, *drawn.shape[1:]], tf.uint8)}
+
+    function, inputs = signatures.of_model(settings, model)["decode"]
+    if layout == "nhwc":
+        with pytest.raises(ValueError, match="image differs by .*, expected 1 or less"):
+            onnx_file.check((tmp_path / "gan.onnx").read_bytes(), darker, inputs, 1)
+
 
 def test_encode_of_onnx_runtime_is_that_of_the_model_in_memory(vae, tmp_path):
     _, settings, model = vae
@@ -64,28 +71,31 @@ def test_encode_of_onnx_runtime_is_that_of_the_model_in_memory(vae, tmp_path):
 
 
 def test_a_run_in_bfloat16_becomes_an_onnx_file_in_float32_and_none_is_overwritten(
-    make_model, save_run, run_command, tmp_path
+    make_model, vae, save_run, run_command, tmp_path
 ):
     folder = save_run(tmp_path / "run", *make_model("vae", precision="mixed_bfloat16"))
     file = tmp_path / "new" / "vae.onnx"
     arguments = [f"--model_dir={folder}", f"--onnx={file}"]
     assert run_command("export", *arguments).startswith(f"{file}  (decode, nhwc; ")
-    _, wide = make_model("vae")  # the same weights
     latent = np.random.default_rng(0).standard_normal((3, 16)).astype(np.float32)
-    assert np.abs(runtime(file)(z=latent)["image"] - pixels(wide.ema_generator, latent)).max() <= 1
+    # The same weights in float32.
+    assert np.abs(runtime(file)(z=latent)["image"] - pixels(vae[2].ema_generator, latent)).max() <= 1
     assert [path.name for path in file.parent.iterdir()] == ["vae.onnx"]
     with pytest.raises(UserError, match="vae.onnx exists: give another --onnx, or --overwrite to replace it"):
         run_command("export", *arguments)
 
 
-def test_a_file_that_answers_otherwise_is_not_written(gan, tmp_path, monkeypatch):
-    functions = signatures.of_model(*gan[1:])
-    right = onnx_file.converted
-    darker = {name: (lambda *x, f=f: {"image": f(*x)["image"] // 2}, specs) for name, (f, specs) in functions.items()}
-    monkeypatch.setattr(onnx_file, "converted", lambda function, inputs: right(darker["decode"][0], inputs))
-    with pytest.raises(UserError, match="nothing was written, decode cannot be converted to ONNX .image differs by"):
+def test_what_cannot_be_converted_is_one_line_and_nothing_is_written(tmp_path, monkeypatch):
+    def fails(function, inputs):
+        raise RuntimeError("unknown operation\nNoSuch")
+
+    monkeypatch.setattr(onnx_file, "converted", fails)
+    functions = {"decode": (None, [])}
+    with pytest.raises(
+        UserError, match="^nothing was written, decode cannot be converted to ONNX .unknown operation NoSuch"
+    ):
         onnx_file.write(tmp_path / "gan.onnx", "decode", functions)
-    with pytest.raises(UserError, match="--onnx_signature=encode: the model has no encoder. Expected decode"):
+    with pytest.raises(UserError, match="^--onnx_signature=encode: the model has no encoder. Expected decode"):
         onnx_file.write(tmp_path / "gan.onnx", "encode", functions)
     assert not list(tmp_path.iterdir())
 
@@ -106,41 +116,50 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
 # Another TensorFlow
 
 
-def test_a_version_run_by_another_python_answers_as_here(vae):
-    version, differences = elsewhere.check(vae[0], sys.executable, "float32")
-    assert version == tf.__version__
-    assert set(differences) == {"serving_default", "sample", "decode", "encode", "reconstruct"}
-    assert differences["sample"] == differences["decode"] == "0 levels of 255 at most"
+def test_a_version_run_by_another_python_answers_as_here(gan, run_command):
+    output = run_command("export", f"--saved_model={gan[0].parent}", f"--check_with={sys.executable}")
+    names = ("serving_default", "sample", "decode")
+    lines = [f"  {name:<16} the same" for name in names]
+    assert output.splitlines() == [f"TensorFlow {tf.__version__} answers as {tf.__version__} does:", *lines]
 
 
-def stand_in(folder, answers):
-    """A program that answers as a Python that runs a version would. answers: list of (signature, dict of arrays)."""
-    np.savez(folder / "answers.npz", tensorflow="9.9.0", **session.packed(answers))
-    program = folder / "python"
-    program.write_text(f'#!/bin/sh\ncat >/dev/null\ncp "{folder / "answers.npz"}" "$3"\n')
+def test_other_answers_of_another_tensorflow_are_measured_or_an_error(tmp_path, monkeypatch):
+    mean, image = np.float32([[0.5, 1]]), np.full([1, 2, 2, 3], 7, np.uint8)
+    png = np.array([tf.io.encode_png(image[0]).numpy()], object)
+    answers = [("sample", {"image_bytes": png}), ("encode", {"mean": mean}), ("decode", {"image": image})]
+    monkeypatch.setattr(verification, "read_warmup", lambda file: [(name, {}) for name, _ in answers])
+    monkeypatch.setattr(session, "answers", lambda folder, requests: [answer for _, answer in answers])
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\ncat >/dev/null\ncp "{tmp_path / "answers.npz"}" "$3"\n')
     program.chmod(0o755)
-    return program
+
+    def answers_there(levels):
+        there = [
+            *answers[:1],
+            ("encode", {"mean": mean + np.float32(5e-4)}),
+            ("decode", {"image": image + np.uint8(levels)}),
+        ]
+        np.savez(tmp_path / "answers.npz", tensorflow="9.9.0", **session.packed(there))
+        return elsewhere.check(tmp_path, str(program), "float32")
+
+    expected = {"sample": "the same", "encode": "within 0.0005", "decode": "within 1 level of 255"}
+    assert answers_there(1) == ("9.9.0", expected)
+    with pytest.raises(
+        UserError, match="TensorFlow 9.9.0 of --check_with=.*/python answers decode otherwise than .*image differs"
+    ):
+        answers_there(2)
 
 
-def test_other_answers_of_another_tensorflow_are_an_error_and_nothing_is_published(
-    gan, save_run, run_command, tmp_path
-):
-    requests = verification.read_warmup(gan[0] / WARMUP_FILE)
-    answers = [
-        (signature, answer) for (signature, _), answer in zip(requests, session.answers(gan[0], requests), strict=True)
-    ]
-    program = stand_in(tmp_path, answers)
-    output = run_command("export", f"--saved_model={gan[0].parent}", f"--check_with={program}")
-    assert output.startswith(f"TensorFlow 9.9.0 answers as {tf.__version__} does:\n")
-    assert re.search(r"  decode +differs by 0 levels of 255 at most\n", output)
+def test_a_version_that_another_check_refuses_is_not_published(gan, tmp_path, monkeypatch):
+    def refuse(folder):
+        assert (folder / "saved_model.pb").exists()
+        raise UserError("it answers otherwise")
 
-    next(answer for signature, answer in answers if signature == "decode")["image"][0, 0, 0] ^= 128
-    program = stand_in(tmp_path, answers)
-    folder = save_run(tmp_path / "run", *gan[1:])
-    arguments = [f"--model_dir={folder}", f"--export_dir={tmp_path / 'published' / 'gan'}", f"--check_with={program}"]
-    with pytest.raises(UserError, match="TensorFlow 9.9.0 of --check_with=.*/python answers decode otherwise than"):
-        run_command("export", *arguments)
-    assert not list((tmp_path / "published" / "gan").iterdir())
+    monkeypatch.setattr(writing, "write", lambda folder, *_: (folder / "saved_model.pb").touch())
+    monkeypatch.setattr(verification, "verify", lambda *_: None)
+    with pytest.raises(UserError, match="^it answers otherwise"):
+        publish.publish(tmp_path / "gan" / "1", gan[1], {"class_names": []}, gan[2], check=refuse)
+    assert not list((tmp_path / "gan").iterdir())
 
 
 def test_a_python_that_does_not_run_a_version_is_named_with_what_it_said(gan, tmp_path):
@@ -203,7 +222,7 @@ def test_a_card_shows_scores_with_their_protocol_and_a_licence_that_was_given(ga
     assert (
         "5,000 images against 5,000 of shapes train, by classifier (SHA-256 0123456789ab; images: as they are)" in text
     )
-    assert re.search(r"  precision +0.5 ± 0.01 +higher is better\n", text)
+    assert re.search(r"  precision +0.5 ± 0.01 ", text)
     assert text.startswith("---\nlicense: cc0-1.0\n") and "`license` at the top of this file, cc0-1.0." in text
     assert "They are in `assets.extra/tfvae.json`." in card.text(about | {"scores": {"scores": {}}}, functions)
 

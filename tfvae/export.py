@@ -161,7 +161,7 @@ def check_elsewhere(folder, python, precision):
     version, differences = elsewhere.check(folder, python, precision)
     print(f"TensorFlow {version} answers as {tf.__version__} does:", flush=True)
     for signature, difference in differences.items():
-        print(f"  {signature:<16} differs by {difference}")
+        print(f"  {signature:<16} {difference}")
 
 
 def write_onnx(path, config, model):

@@ -11,6 +11,8 @@ from tfvae.drawing import prior
 from tfvae.publishing import published
 from tfvae.training import run
 
+BATCH = 16  # pictures that a run's networks draw or encode at once; fewer take as long
+
 
 def load(path, ema=True, best=False):
     """As `tfvae.load`."""
@@ -18,7 +20,7 @@ def load(path, ema=True, best=False):
     if run.RunDirectory(path).config_file.exists():
         policy = keras.config.dtype_policy()
         try:
-            return TrainedModel(run.load_run(path, ema, best))
+            return TrainedModel(run.load_run(path, ema, best, BATCH))
         finally:
             keras.config.set_dtype_policy(
                 policy

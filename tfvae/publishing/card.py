@@ -55,7 +55,11 @@ def text(about, functions):
     rows = [
         ("objective", f"{objective}, with {networks} of {about['architecture'].replace('biggan', 'BigGAN')}"),
         ("data", f"{data}, {side} px"),
-        *([("classes", ", ".join(f"{i} {title}" for i, title in enumerate(about["class_names"])))] if labelled else []),
+        *(
+            [("classes", ", ".join(f"{i} {title}" for i, title in enumerate(about["class_names"])).replace("|", r"\|"))]
+            if labelled
+            else []
+        ),
         ("images seen", f"{about['images_seen']:,} real images entered the {about['network_titles'][1]} in training"),
         ("weights", about["weights"]),
         ("latent", f"{about['latent_dim']} numbers of the standard normal"),

@@ -49,19 +49,32 @@ def check(folder, python, precision):
     differences = {}
     for (signature, answer), own in zip(found, expected):
         try:
-            for name, right in own.items():
-                pictures = name == "image_bytes"
-                right = verification.pixels_of(right) if pictures else right
-                verification.check_answer(answer, {name: right}, *verification.TOLERANCES[precision])
-                left = verification.pixels_of(answer[name]) if pictures else answer[name]
-                largest = np.max(np.abs(left.astype(np.float64) - right))
-                unit = " levels of 255" if right.dtype == np.uint8 else ""
-                differences.setdefault(signature, {}).setdefault(unit, []).append(largest)
+            verification.check_answer(answer, pixels_in_place_of_files(own), *verification.TOLERANCES[precision])
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"TensorFlow {version} of --check_with={python} answers {signature} otherwise than {tf.__version__} ({error})."
             ) from error
-    return version, {
-        signature: " and ".join(f"{max(values):.2g}{unit} at most" for unit, values in by_unit.items())
-        for signature, by_unit in differences.items()
-    }
+        differences.setdefault(signature, []).append(largest_difference(answer, own))
+    return version, {signature: in_words(*np.max(both, axis=0)) for signature, both in differences.items()}
+
+
+def pixels_in_place_of_files(answer):
+    """An answer with the pixels of its PNG files: dict of arrays."""
+    return {n: verification.pixels_of(value) if n == "image_bytes" else value for n, value in answer.items()}
+
+
+def largest_difference(answer, other):
+    """How far one answer is from another one: (of pixels, of latents); dicts of arrays."""
+    largest = [0.0, 0.0]
+    answer, other = pixels_in_place_of_files(answer), pixels_in_place_of_files(other)
+    for name, value in other.items():
+        of_latents = value.dtype != np.uint8
+        largest[of_latents] = max(largest[of_latents], np.max(np.abs(answer[name].astype(np.float64) - value)))
+    return largest
+
+
+def in_words(levels, latents):
+    """The largest differences of a signature's answers, for people."""
+    if levels:
+        return f"within {levels:.0f} level{'s' * (levels > 1)} of 255"
+    return f"within {latents:.1g}" if latents else "the same"
