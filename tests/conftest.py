@@ -180,6 +180,21 @@ def unpacked(name, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def save_run():
+    """A function: makes a run's folder with the weights of a model of `make_model`; returns the folder."""
+
+    def save(folder, settings, model):
+        names = [f"class {i}" for i in range(model.generator.num_classes)]
+        split = types.SimpleNamespace(num_classes=len(names), class_names=names, num_images=1, fingerprints={})
+        directory = run.RunDirectory(folder)
+        directory.begin(settings, split, overwrite=False)
+        store.write(directory.checkpoints, model, model.images_seen, keep=1)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def format_0(tmp_path_factory):
     """The unpacked `stored_runs/format_0.tar.xz` (see stored_runs_test.py)."""
     return unpacked("format_0", tmp_path_factory)
