@@ -1,7 +1,10 @@
 """What is read of a user's folder: which images, which classes, which pixels; and what is said of it."""
 
 import io
+import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -411,3 +414,145 @@ def test_a_file_in_memory_is_read_like_one_on_the_disk():
     stream = io.BytesIO()
     Image.new("RGBA", (4, 4)).save(stream, format="PNG")
     np.testing.assert_array_equal(folder.read_image(stream, 4), np.full([4, 4, 3], 255))
+
+
+# Classes that a file names, and zip files.
+
+NAMES = ("a/x.png", "a/y.png", "b/z.png")
+
+
+def labelled(root, rows=(("a/x.png", "dog"), ("a/y.png", "cat"), ("b/z.png", "dog")), header="file,label"):
+    (root / "labels.csv").write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    return root
+
+
+def stylegan(root, labels, names=NAMES):
+    rows = labels if labels is None else [list(row) for row in zip(names, labels)]
+    (root / "dataset.json").write_text(json.dumps({"labels": rows}))
+    return root
+
+
+def test_a_table_beside_the_images_says_their_classes_whatever_the_folders_are(tmp_path):
+    split = load(labelled(write(tmp_path, *NAMES)))
+    assert split.class_names == ("cat", "dog") and split.labels.tolist() == [1, 0, 1]
+    assert "the classes are those of labels.csv" in split.summary and "left out" not in split.summary
+    split = load(labelled(tmp_path, [("./a/x.png", "10"), ("b/z.png", "2"), ("a/y.png", "10")]))
+    assert split.class_names == ("2", "10") and split.labels.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_stylegan_s_folder_and_its_zip_are_the_same_images_and_classes(packed, streaming, tmp_path):
+    root = stylegan(write(tmp_path / "data", *NAMES), [7, 0, 7])
+    if packed:
+        root = shutil.make_archive(tmp_path / "packed", "zip", root)
+    split = load(root, resolution=4, streaming=streaming)
+    (batch,) = split.in_order(5).as_numpy_iterator()
+    assert split.class_names == ("0", "7") and batch["label"].tolist() == [1, 0, 1]
+    assert batch["image"][:, 0, 0, 0].tolist() == [0, 10, 20]
+    assert pipeline.describe(f"folder:{root}").class_names == ("0", "7")
+
+
+def test_a_zip_may_be_moved_and_is_the_data_of_its_folder_in_memory(tmp_path):
+    stylegan(write(tmp_path / "data", *NAMES), [1, 0, 1])
+    root = shutil.make_archive(tmp_path / "packed", "zip", tmp_path / "data")
+    splits = [load(tmp_path / "data"), load(root), load(shutil.copy(root, tmp_path / "other.zip"))]
+    assert len({split.fingerprints["pixels"] for split in splits}) == 1
+    assert splits[1].fingerprints == splits[2].fingerprints
+    before = splits[1].fingerprints["encoded"]
+    stylegan(tmp_path / "data", [0, 0, 1])
+    assert load(shutil.make_archive(tmp_path / "packed", "zip", tmp_path / "data")).fingerprints["encoded"] != before
+
+
+def test_other_labels_in_the_file_are_other_data_where_they_stream(tmp_path):
+    before = load(labelled(write(tmp_path, *NAMES)), streaming=True).fingerprint
+    labelled(tmp_path, [("a/x.png", "cat"), ("a/y.png", "cat"), ("b/z.png", "dog")])
+    assert load(tmp_path, streaming=True).fingerprint != before
+
+
+def test_a_zip_without_labels_has_the_classes_of_its_folders(tmp_path):
+    write(tmp_path / "data", *CATS_AND_DOGS, "__MACOSX/x.png", "__MACOSX/y.png", "cat/.hidden.png", "notes.txt")
+    split = load(shutil.make_archive(tmp_path / "packed", "zip", tmp_path / "data"))
+    assert_cats_and_dogs(split)
+    for words in ("1 hidden or system folder (__MACOSX)", "1 hidden file (cat/.hidden.png)", "1 .txt"):
+        assert words in split.summary
+
+
+@pytest.mark.parametrize(("labels", "why"), [(None, "gives no labels"), ([3, 3, 3], "names one class alone")])
+def test_a_file_that_gives_no_classes_leaves_all_images_without(labels, why, tmp_path):
+    split = load(stylegan(write(tmp_path, *NAMES), labels))
+    assert split.num_images == 3 and not split.num_classes
+    assert f"without classes: dataset.json {why}" in split.summary
+
+
+def test_a_table_may_lie_in_the_one_folder_that_holds_all_images(tmp_path):
+    split = load(labelled(write(tmp_path / "pets", *NAMES)).parent)
+    assert split.class_names == ("cat", "dog")
+    write(tmp_path, "preview.png")
+    split = load(tmp_path)
+    assert split.num_images == 3 and "1 image beside the folder of the labels (preview.png)" in split.summary
+
+
+X, Y, Z = ("a/x.png", "cat"), ("a/y.png", "cat"), ("b/z.png", "dog")
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ([X, Y], "labels.csv: 1 image (b/z.png) that it does not name: expected one row for each image"),
+        ([X, Y, Z, X], "labels.csv: 1 image (a/x.png) that it names twice"),
+        ([X, Y, Z, ("c.png", "cat")], "labels.csv: 1 image (c.png) that it names, and no such images lie below"),
+        ([X, Y, Z, ("c.png",)], "line 5 is 'c.png': expected a file and its label"),
+        ([X, ("a/y.png", ""), Z], "line 3 is 'a/y.png,': expected a file and its label"),
+        ([], "it has no rows"),
+    ],
+)
+def test_a_table_that_is_not_of_these_images_is_one_line(rows, line, tmp_path):
+    assert line in refused(labelled(write(tmp_path, *NAMES), rows))
+
+
+def test_a_file_of_labels_that_cannot_be_read_is_one_line(tmp_path):
+    labelled(write(tmp_path, *NAMES), header="name,class")
+    assert "labels.csv cannot be read: its first line is 'name,class': expected 'file,label'" in refused(tmp_path)
+    (tmp_path / "labels.csv").write_bytes(b"file,label\na/x.png,\xff\n")
+    assert "labels.csv cannot be read" in refused(tmp_path)
+    labelled(tmp_path)
+    stylegan(tmp_path, [0, 1, 0])
+    assert "holds both labels.csv and dataset.json" in refused(tmp_path)
+    (tmp_path / "labels.csv").unlink()
+    stylegan(tmp_path, [0, 1.5, True])
+    assert 'it has the row ["a/y.png", 1.5]: expected {"labels"' in refused(tmp_path)
+
+
+def test_a_file_that_is_no_zip_is_refused_and_a_damaged_one_too(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"no zip")
+    assert "a.zip: is a file; expected folder:PATH with images in PATH, or a zip file" in refused(tmp_path / "a.zip")
+    path = shutil.make_archive(tmp_path / "b", "zip", write(tmp_path / "data", *NAMES))
+    data = bytearray(Path(path).read_bytes())
+    data[data.index(b"z.png")] ^= 255  # of its name before its bytes
+    Path(path).write_bytes(data)
+    assert "cannot be read" in refused(path)
+
+
+# Images that are not square.
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_image_is_cropped_or_padded_with_the_background(streaming, tmp_path):
+    picture = np.repeat(np.arange(8, dtype=np.uint8)[None, :, None] * 10 + 100, 4, 0).repeat(3, -1)
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    options = dict(resolution=8, streaming=streaming, background="#102030")
+    cropped, padded = (
+        next(load(tmp_path, fit=fit, **options).in_order(1).as_numpy_iterator())["image"][0] for fit in ("crop", "pad")
+    )
+    np.testing.assert_array_equal(cropped, np.asarray(Image.fromarray(picture[:, 2:6]).resize((8, 8))))
+    np.testing.assert_array_equal(padded[2:6], picture)
+    assert (padded[[0, 1, 6, 7]] == [16, 32, 48]).all()
+
+
+def test_padded_images_are_other_data_and_cropped_ones_those_that_they_were(tmp_path):
+    write(tmp_path, *CATS_AND_DOGS)
+    prints = [
+        load(tmp_path, resolution=4, streaming=True, **fit).fingerprint for fit in ({}, {"fit": "crop"}, {"fit": "pad"})
+    ]
+    assert prints[0] == prints[1] != prints[2]

@@ -54,6 +54,15 @@ def test_fit_makes_any_image_square_and_rgb(channels):
     np.testing.assert_array_equal(images.fit(image, 5), np.full([5, 5, 3], 9))
 
 
+def test_padding_puts_an_image_in_the_middle_of_either_orientation():
+    image = np.arange(1, 1 + 2 * 5 * 3).reshape(2, 5, 3).astype(np.uint8)
+    padded = images.pad_square(image, (7, 8, 9))
+    assert padded.shape == (5, 5, 3) and (padded[[0, 3, 4]] == [7, 8, 9]).all()
+    np.testing.assert_array_equal(padded[1:3], image)
+    turned = images.pad_square(image.swapaxes(0, 1), (7, 8, 9))
+    np.testing.assert_array_equal(turned, padded.swapaxes(0, 1))
+
+
 def test_transparent_images_are_mixed_with_the_background_as_pillow_does_it():
     draw = np.random.default_rng(0)
     image, background = draw.integers(0, 256, [50, 50, 4], np.uint8), (10, 200, 99)

@@ -41,3 +41,21 @@ def test_without_held_out_images_the_reference_is_half_of_them(make_split):
     assert not any("classes" in row.name for row in rows)  # without labels
     with pytest.raises(ValueError, match="1 reference and 1 other real images: expected 2 or more"):
         next(calibration.rows(make_split(2), None, 1000, extractor))
+
+
+def rows_of(distances, recalls, noise, **others):
+    """A calibration's rows: real images, then the blurred ones, then noise."""
+    names = ["40 held-out images", *(f"blurred by {sigma:g} px" for sigma in calibration.BLURS)]
+    scores = [{"kernel_x_distance": d, "recall_by_x": r} for d, r in zip(distances, recalls)]
+    rows = [{"name": name, "scores": values} for name, values in zip(names, scores)]
+    return [*rows, {"name": "noise", "scores": {"kernel_x_distance": noise, "recall_by_x": 0.0}}]
+
+
+def test_blur_takes_half_of_a_score_at_a_distance_between_two_rows():
+    distances, recalls = (0.0, 1.0, 3.0, 7.0, 20.0, 30.0, 40.0), (0.8, 0.6, 0.5, 0.1, 0.0, 0.0, 0.0)
+    # Half of 0.8 lies a quarter of the way from 0.5 to 0.1: 3 + (7 - 3) / 4.
+    assert calibration.blur_limits(rows_of(distances, recalls, 90.0)) == {"recall": pytest.approx(4.0)}
+    # Noise that is nearer than that: the extractor cannot judge blurred images.
+    assert calibration.blur_limits(rows_of(distances, recalls, 2.0)) == {"recall": 2.0}
+    assert calibration.blur_limits(rows_of(distances, [0.8] * 7, 90.0)) == {}
+    assert calibration.blur_limits(rows_of([None] * 7, recalls, 90.0)) == {}

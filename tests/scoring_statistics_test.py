@@ -212,3 +212,10 @@ def test_calibrate_writes_a_table_and_a_figure(evaluate, tmp_path):
     assert found["protocol"]["extractor"]["checksum"] and found["reference"]["images"] == 40
     assert Image.open(output.with_suffix(".png")).width > 500
     assert "real images, as they are and spoilt, against 40 of pictures train" in printed
+
+
+def test_held_out_images_that_are_too_few_to_calibrate_with_are_left_out(evaluate, tmp_path):
+    output = tmp_path / "calibration.json"
+    evaluate("--dataset=pictures", "--calibrate", "--num_images=50", f"--output={output}")
+    found = json.loads(output.read_text())
+    assert found["images_of"]["split"] == "train" and found["reference"]["images"] == 30

@@ -110,7 +110,7 @@ def test_the_strongest_directions_are_the_linear_layer_s_singular_vectors(make_m
         ({"latent_dim": 17}, 10, 5),  # BigGAN's first of four chunks, which takes the remainder
         ({"architecture": "biggan_deep"}, 10, 16),
     ):
-        generator = make_model("gan", num_classes, **flags)[1].generator
+        generator = make_model("gan", num_classes, **flags)[1].ema_generator
         found = directions.strongest(generator, 4)
         kernel = generator.linear.kernel.numpy()
         kernel = (

@@ -61,8 +61,16 @@ def test_the_cut_is_one_rule(at_root):
 
 
 def test_images_that_are_no_whole_steps_of_a_recipe_are_refused(at_root):
-    with pytest.raises(ValueError, match="--images=lfw=1000: best takes 1,600 images at once: expected a multiple"):
+    with pytest.raises(ValueError, match="--images=lfw=1000: best takes 160 images at once: expected a multiple"):
         experiments("main/best: configs/best/lfw_gan.cfg", scale="cpu", images={"lfw": 1_000})
+
+
+def test_an_experiment_that_may_end_early_is_refused(at_root):
+    line = "main/one: configs/quick/shapes_gan.cfg --eval_every_images=9 --stop_after_images_without_gain=9"
+    with pytest.raises(
+        ValueError, match="--experiment=main/one: --stop_after_images_without_gain ends a training early"
+    ):
+        experiments(line)
 
 
 def test_experiments_of_the_same_settings_share_a_run_and_a_change_makes_another():
@@ -131,8 +139,9 @@ def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
     data, network = classifier.steps()
     assert "--splits=train[:50%],train[50%:]" in data.arguments and "--data_dir=there" in data.arguments
     assert data.done() and network.done()
-    held_out, noise = calibration.steps()
+    held_out, noise, spoilt = calibration.steps()
     assert "--split=train[50%:]" in held_out.arguments and "--split=noise" in noise.arguments
+    assert {"--calibrate", "--dataset=lfw", "--num_images=1000", "--data_dir=there"} <= set(spoilt.arguments)
     train, normal, pictures, gmm = run.steps()
     assert train.arguments[1:3] == ["-m", "tfvae.train"] and "--data_dir=there" in train.arguments
     assert train.arguments.index("--eval_every_images=64") < train.arguments.index("--eval_images=20")
@@ -140,7 +149,7 @@ def test_the_commands_of_a_run_hold_its_protocol(tmp_path):
         expected = {"--num_images=6500", "--reference_split=train[:50%]", "--num_seeds=3", "--memorisation=all"}
         assert expected <= set(step.arguments)
     assert "--prior=gmm" in gmm.arguments and "--num_images=2000" in pictures.arguments
-    assert not any(step.done() for step in (train, normal, gmm, pictures, held_out, noise))
+    assert not any(step.done() for step in (train, normal, gmm, pictures, held_out, noise, spoilt))
 
 
 def test_a_study_scores_by_the_default_and_trains_a_classifier_only_where_modes_are_counted(tmp_path):

@@ -236,6 +236,17 @@ def test_the_four_claims_are_judged_by_the_numbers(filled, reported):
     assert "The paper's title: **not decided**" in text and "Of its four claims: 2 holds, 2 not decided." in text
 
 
+def test_gans_with_several_losses_are_each_compared_with_the_vae(tmp_path):
+    lines = ["vae: --objective=vae", "hinge: --loss=hinge", "hinge_again: --loss=hinge --seed=1"]
+    lines += ["paired: --loss=relativistic --r1_weight=1"]
+    made = make_study(tmp_path, [f"modes/{line} --base_channels=8" for line in lines])
+    rows = results.read(made, {}).rows
+    verdict = claims.title([], [], rows)
+    assert list(verdict.groups) == ["shapes, BigGAN, hinge loss", "shapes, BigGAN, relativistic loss"]
+    pairs = claims._gan_and_vae(rows, "shapes").values()
+    assert [tuple(row.experiment.name for row in pair) for pair in pairs] == [("hinge", "vae"), ("paired", "vae")]
+
+
 def comparison(agrees):
     if agrees == "no number":
         return claims.Comparison("recall", ("a", "b"), (1.0, 0.1), None, None, "no number of b")
@@ -307,6 +318,28 @@ def test_recall_of_images_far_from_the_data_is_not_counted(tmp_path):
     made = [claims.compare(name, *rows, False, ("one", "two")) for name in ("recall", "coverage")]
     assert [c.agrees for c in made] == [None, True] and made[0].why_not == "not counted: precision below 0.1"
     assert claims.judge("", {"pair": made}).verdict == claims.HOLDS
+
+
+def test_recall_and_coverage_that_blur_alone_could_have_taken_are_not_counted(tmp_path):
+    made = make_study(tmp_path, ["a/one: --seed=1", "a/two: --seed=2"])
+    for one, distance, variety in zip(made.experiments, (2.0, 5.0), (0.8, 0.2)):
+        values = dict(kernel_classifier_distance=distance, precision=0.05, recall=variety, coverage=variety)
+        pretend(made, one, values=values)
+    blurred = [(0.0, 0.8, 0.9), (1.0, 0.7, 0.8), (3.0, 0.3, 0.7), (4.0, 0.1, 0.5), (6.0, 0.0, 0.4), (8.0, 0.0, 0.0)]
+    names = ["1,000 held-out images", *(f"blurred by {sigma:g} px" for sigma in (0.5, 0.7, 1, 1.5, 2, 3)), "noise"]
+    keys = ("kernel_classifier_distance", "recall", "coverage")
+    rows = [dict(zip(keys, values)) for values in [*blurred, (9.0, 0.0, 0.0), (20.0, 0.0, 0.0)]]
+    found = scores(0, made.extractor_checksum("shapes"))
+    found["rows"] = [{"name": name, "scores": values} for name, values in zip(names, rows)]
+    made.calibration_file("shapes", tasks.SPOILT).write_text(json.dumps(found))
+    one, two = results.read(made, {}).rows
+    assert one.limits == {"recall": pytest.approx(2.5), "coverage": pytest.approx(5.0)}
+    recall, coverage = (claims.compare(name, one, two, True, ("one", "two")) for name in ("recall", "coverage"))
+    assert recall.agrees is None and recall.why_not == claims.BLURRED and coverage.agrees is True
+    assert claims.judge("", {"pair": [recall, coverage]}).verdict == claims.HOLDS
+    text = report.write(made, results.read(made, {}), "python", []).read_text()
+    said = "on shapes recall from 2.5 on, coverage from 5 on. Beyond, they do not tell variety from sharpness and are not counted"
+    assert f"{said} above: recall of {two.label} on shapes." in text
 
 
 def test_variations_are_judged_against_the_first_row_of_their_kind(tmp_path):

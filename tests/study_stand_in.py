@@ -10,9 +10,11 @@ import pathlib
 
 import numpy as np
 
+from tfvae.scoring import calibration
 from tfvae.studies import identity
 from tfvae.studies.runner import Outcome
 
+SPOILT = ("held-out images", *map(calibration.BLURRED.format, calibration.BLURS), calibration.NOISE)
 ARRAYS = ("unselected", "best", "best_neighbours", "interpolations", "real", "reconstructed")
 
 
@@ -64,7 +66,7 @@ def train(flags, images):
 def evaluate(flags, images):
     extractor = {"kind": "classifier", "name": "a classifier", "accuracy": 0.9, "preparation": "none"}
     extractor["checksum"] = checksum(pathlib.Path(flags["classifier_dir"]))
-    split = flags["reference_split"]
+    split = flags.get("reference_split", "train")
     protocol = {"precision_and_recall_neighbours": 3, "density_and_coverage_neighbours": 5}
     values = {
         name: {"mean": 0.5, "std": 0.01} for name in ("frechet_classifier_distance", "precision", "recall", "coverage")
@@ -76,6 +78,7 @@ def evaluate(flags, images):
         "seeds": [0],
         "protocol": protocol | {"extractor": extractor},
         "scores": values,
+        "rows": [{"name": name, "scores": {}} for name in SPOILT],
     }
     output = pathlib.Path(flags["output"])
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,7 @@ def lines_of(dataset):
 
 def all_steps(name):
     steps = [f"classifier-{name}: data", f"classifier-{name}: classifier", f"calibration-{name}: noise"]
+    steps.append(f"calibration-{name}: spoilt")
     steps += [f"gan: {step}" for step in TRAINED]
     return steps + [f"vae: {step}" for step in [*TRAINED, "scores with the mixture prior"]]
 

@@ -36,7 +36,7 @@ _rest = None  # what is left of the command line after its flags, once `start` h
 
 
 def start(name, check=None):
-    """Reads the command line and then loads TensorFlow, where a module runs as a command; else does nothing.
+    """Reads the command line and then loads TensorFlow, where a module runs as a command; when merely imported, does nothing.
 
     To be called after a command's flags and before its imports of TensorFlow, which take seconds: --help and a wrong flag are
     answered at once.
@@ -46,16 +46,20 @@ def start(name, check=None):
             of flags that no run can have; ends the command with its line.
     """
     global _rest
-    if name != "__main__":
+    if name not in (
+        "__main__",
+        "__mp_main__",
+    ):  # the second is a command's module in a process that the command spawned
         return
-    app.define_help_flags()
-    _rest = app.parse_flags_with_usage(sys.argv)
-    if check is not None:
-        try:
-            with user_errors():
-                check()
-        except UserError as error:
-            sys.exit(f"error: {error}")
+    if name == "__main__":
+        app.define_help_flags()
+        _rest = app.parse_flags_with_usage(sys.argv)
+        if check is not None:
+            try:
+                with user_errors():
+                    check()
+            except UserError as error:
+                sys.exit(f"error: {error}")
     with without_notes_of_libraries():
         import tensorflow  # noqa: F401
 

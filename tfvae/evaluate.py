@@ -45,6 +45,9 @@ RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: t
 BACKGROUND = flags.DEFINE_string(
     "background", None, "Colour behind transparent images: a name or #rrggbb. Default: the model's own, else white."
 )
+FIT = flags.DEFINE_enum(
+    "fit", None, config.FITS, "How real images that are not square become so. Default: the model's own, else crop."
+)
 REFERENCE_SPLIT = flags.DEFINE_string("reference_split", "train", "Split of --dataset to compare with.")
 load_extractor = extractors.define_flags()
 NUM_IMAGES = flags.DEFINE_integer(
@@ -178,10 +181,12 @@ def evaluate(paths):
     data_dir = paths["data_dir"] or (model.flags.get("data_dir") if model else None)
     background = BACKGROUND.value or (model.background if model else known and known.facts.get("background"))
     background = background or config.Config.background
+    fit = FIT.value or (model.fit if model else config.Config.fit)
 
     @functools.cache
     def load(split):
-        loaded = pipeline.load(dataset, split, data_dir=data_dir, resolution=resolution, background=background)
+        options = dict(resolution=resolution, background=background, fit=fit)
+        loaded = pipeline.load(dataset, split, data_dir=data_dir, **options)
         print(loaded.summary, flush=True)
         return loaded
 
@@ -235,6 +240,7 @@ def evaluate(paths):
             "fingerprint": split.fingerprint,
             "resolution": split.resolution,
             "background": split.background,
+            "fit": split.fit,
             "images": len(reference.outputs),
             "chosen": "all" if len(rows) == split.num_images else "a subset by seed 0",
             "memorisation": reference.train
@@ -326,8 +332,10 @@ def score_by_statistics(known, paths, model, extractor, resolution, background, 
 
 def calibrate(split, held_out, extractor):
     """What the file of --calibrate holds."""
-    rows = []
-    for row in calibration.rows(split, held_out, most_images(extractor), extractor, SEED.value):
+    rows, number = [], most_images(extractor)
+    if held_out and held_out.num_images < min(number, split.num_images):
+        held_out = None  # too few: other images of the same split
+    for row in calibration.rows(split, held_out, number, extractor, SEED.value):
         rows.append(dataclasses.asdict(row))
         print(f"{row.name}: {row.images:,} images", flush=True)
     names = ("dataset", "split", "fingerprint", "resolution", "background")

@@ -16,7 +16,11 @@ from tfvae import command, config
 from tfvae.scoring import extractors
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of a run of tfvae.train.")
-IMAGES = flags.DEFINE_string("images", None, "Folder of images, which are cropped and resized as for training.")
+IMAGES = flags.DEFINE_string(
+    "images",
+    None,
+    "Folder or zip file of images, which are made square and resized as for training; or .npz file of the model's size.",
+)
 SPLIT = flags.DEFINE_string("split", None, "In its place: a split of the model's own dataset, such as test.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where --split is read. Default: as in training.")
 NUM_IMAGES = flags.DEFINE_integer("num_images", 16, "Images, which --seed chooses where there are more.", 1)
@@ -70,7 +74,7 @@ from tfvae.data import images, pipeline
 from tfvae.data.split import batches_of, choose
 from tfvae.drawing import projection, sheets
 from tfvae.publishing import published, versions
-from tfvae.scoring import protocol, reconstruction
+from tfvae.scoring import protocol, reconstruction, sources
 from tfvae.training import run
 from tfvae.training import strategy as strategies
 
@@ -166,11 +170,12 @@ def refuse_published(path):
 
 def load_images(paths, model):
     """The `Split` that the flags name, at the model's resolution."""
-    options = dict(resolution=model.resolution, background=model.background)
+    if paths["images"] and paths["images"].suffix == ".npz":
+        return sources.load_files(paths["images"], model.resolution, model.background).split
     if paths["images"]:
-        return pipeline.load(f"folder:{paths['images']}", **options)
+        return pipeline.load(f"folder:{paths['images']}", **model.preparation)
     data_dir = paths["data_dir"] or model.flags.get("data_dir")
-    return pipeline.load(model.flags["dataset"], SPLIT.value, data_dir=data_dir, **options)
+    return pipeline.load(model.flags["dataset"], SPLIT.value, data_dir=data_dir, **model.preparation)
 
 
 def labelled(batches):
@@ -183,7 +188,7 @@ def labels_of_model(labels, split, paths, model):
     if not model.num_classes:
         return None
     names = list(run.RunDirectory(paths["model_dir"]).read_config()[1]["class_names"])
-    if split.num_classes and set(split.class_names) <= set(names):
+    if split.class_names and set(split.class_names) <= set(names):
         return np.array([names.index(name) for name in split.class_names], np.int32)[labels]
     print("The images have no labels of the model's classes: each gets the label of its best draw.", flush=True)
     return None

@@ -289,7 +289,7 @@ def held_out(dataset, data_dir):
 def load_real(model, paths, of_split):
     """A `Split` of the dataset that a model was trained on. of_split: function of (dataset, data_dir) -> name of the split."""
     dataset, data_dir = model.flags["dataset"], paths["data_dir"] or model.flags.get("data_dir")
-    options = dict(resolution=model.resolution, background=BACKGROUND.value or model.background)
+    options = model.preparation | ({"background": BACKGROUND.value} if BACKGROUND.value else {})
     return pipeline.load(dataset, of_split(dataset, data_dir), data_dir=data_dir, **options)
 
 

@@ -25,6 +25,9 @@ RESOLUTION = flags.DEFINE_integer("resolution", None, "Pixels a side. Default: t
 BACKGROUND = flags.DEFINE_string(
     "background", config.Config.background, "Behind transparent images: a name or #rrggbb."
 )
+FIT = flags.DEFINE_enum(
+    "fit", config.Config.fit, config.FITS, "How images that are not square become so, as tfvae.train's."
+)
 OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the SavedModel; must not be there yet.")
 EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training images. Default: by dataset.", lower_bound=1)
 BASE_CHANNELS = flags.DEFINE_integer(
@@ -64,7 +67,7 @@ def main(argv):
         output, data_dir = check_flags()
         strategy = strategies.make_strategy(config.Config(seed=SEED.value, precision=PRECISION.value))
         strategies.check_batch_size(BATCH_SIZE.value, strategy)
-        source = dict(data_dir=data_dir, resolution=RESOLUTION.value, background=BACKGROUND.value)
+        source = dict(data_dir=data_dir, resolution=RESOLUTION.value, background=BACKGROUND.value, fit=FIT.value)
         data = pipeline.load(DATASET.value, **source, streaming=False).fingerprint
         train, held_out = classifier.labelled_splits(DATASET.value, MIN_IMAGES.value, **source)
     # One object in each channel: a classifier of single channels.
@@ -78,6 +81,7 @@ def main(argv):
         "dataset": DATASET.value,
         "resolution": train.resolution,
         "background": BACKGROUND.value,
+        "fit": FIT.value,
         "class_names": class_names,
         "single_channels": single,
         "train_images": train.num_images,

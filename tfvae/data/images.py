@@ -5,6 +5,7 @@ import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tfvae.command import write_whole
+from tfvae.config import PAD, Config
 
 WHITE = (255, 255, 255)
 SHEET_GAP = 2
@@ -54,6 +55,23 @@ def center_crop_square(image):
     return image[top : top + side, left : left + side]
 
 
+def pad_square(image, background):
+    """Puts an image in the middle of a square of its longer side; an odd pixel goes to the bottom or the right.
+
+    Args:
+        image: uint8 [H, W, 3]. background: (red, green, blue) of what is added, each 0 to 255.
+
+    Returns:
+        uint8 [S, S, 3] with S = max(H, W).
+    """
+    height, width = image.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full([side, side, 3], background, np.uint8)
+    square[top : top + height, left : left + width] = image
+    return square
+
+
 def resize(image, resolution):
     """Resizes by Pillow's bicubic filter, which is antialiased (its support grows with the reduction).
 
@@ -87,13 +105,14 @@ def on_background(image, background):
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def fit(image, resolution, background=WHITE):
-    """Makes any decoded image a square RGB one: on its background, grey repeated, centre crop, antialiased resize.
+def fit(image, resolution, background=WHITE, fit=Config.fit):
+    """Makes any decoded image a square RGB one: on its background, grey repeated, cropped or padded, antialiased resize.
 
     Args:
         image: uint8 [H, W, C], 1 or 3 channels, or 2 or 4 with alpha.
         resolution: side of the result in px.
-        background: (red, green, blue), each 0 to 255, behind transparent images.
+        background: (red, green, blue), each 0 to 255, behind transparent images, and what is padded with.
+        fit: how it becomes square: crop (`center_crop_square`) or pad (`pad_square`).
 
     Returns:
         uint8 [resolution, resolution, 3].
@@ -102,7 +121,8 @@ def fit(image, resolution, background=WHITE):
         image = on_background(image, background)
     elif image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
-    return resize(np.ascontiguousarray(center_crop_square(image)), resolution)
+    square = pad_square(image, background) if fit == PAD else center_crop_square(image)
+    return resize(np.ascontiguousarray(square), resolution)
 
 
 def pixels_of(image):

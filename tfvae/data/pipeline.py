@@ -31,6 +31,7 @@ def load(
     resolution=None,
     streaming=None,
     background=config.Config.background,
+    fit=config.Config.fit,
 ):
     """Loads a split, downloading and preparing it first where needed.
 
@@ -45,6 +46,7 @@ def load(
         resolution: side in px; default the data's own, needed where that is not square.
         streaming: True or False to read while training or hold in memory; default by size (`MEMORY_LIMIT_BYTES`).
         background: colour behind transparent images, by name or as #rrggbb.
+        fit: how images that are not square become so, one of `config.FITS`.
 
     Returns:
         `Split`.
@@ -58,8 +60,8 @@ def load(
         raise DataError(f"resolution {resolution}: expected 1 px or more")
     record = datasets.record(dataset)
     if record.folder is not None:
-        return _load_folder(record, split, resolution, streaming, background)
-    return _load_tfds(record, split, _prepare(record, data_dir), resolution, streaming, background)
+        return _load_folder(record, split, resolution, streaming, background, fit)
+    return _load_tfds(record, split, _prepare(record, data_dir), resolution, streaming, background, fit)
 
 
 def describe(dataset, *, data_dir=None, resolution=None):
@@ -144,7 +146,7 @@ def _streams(streaming, num_images, resolution):
     return num_images * resolution * resolution * 3 > MEMORY_LIMIT_BYTES if streaming is None else streaming
 
 
-def _load_folder(record, split, resolution, streaming, background):
+def _load_folder(record, split, resolution, streaming, background, fit):
     if split != "train":
         raise DataError(
             f"{record.name} has no split '{split}', expected 'train': give another folder for another split"
@@ -163,16 +165,17 @@ def _load_folder(record, split, resolution, streaming, background):
         num_images=len(files),
         num_classes=len(listing.class_names),
         class_names=listing.class_names,
-        images=None if streaming else folder.read_images(files, resolution, config.colour(background)),
+        images=None if streaming else folder.read_images(files, resolution, config.colour(background), fit),
         labels=listing.labels,
         files=files if streaming else None,
         background=background,
+        fit=fit,
         encoded=lambda: content.fingerprint(listing.base, listing.names),
         notes=listing.notes,
     )
 
 
-def _load_tfds(record, split, builder, resolution, streaming, background):
+def _load_tfds(record, split, builder, resolution, streaming, background, fit):
     features = builder.info.features
     resolution = resolution or _native_resolution(record, features)
     try:
@@ -191,11 +194,12 @@ def _load_tfds(record, split, builder, resolution, streaming, background):
         num_classes=len(class_names),
         class_names=class_names,
         background=background,
+        fit=fit,
         encoded=functools.partial(_encoded, builder, split),
         notes=_label_notes(features),
     )
     keys = ["image", "label"] if class_names else ["image"]
-    decode = functools.partial(_decode, features["image"], resolution, config.colour(background))
+    decode = functools.partial(_decode, features["image"], resolution, config.colour(background), fit)
     if _streams(streaming, num_images, resolution):
         identity = f"{builder.info.full_name} {split} {builder.info.splits[split].num_bytes}"
         records = Records(_examples(builder, split, keys), decode, identity)
@@ -232,13 +236,13 @@ def _examples(builder, split, keys):
 _TRANSPARENT_PNG = r"(?s)\CPNG\C{21}([\x04\x06]\C*|\C*tRNS\C*)"
 
 
-def _decode(feature, resolution, background, example):
+def _decode(feature, resolution, background, fit, example):
     """Decodes the image of an example and makes it [resolution, resolution, 3]; without a label it gets 0."""
     encoded = example["image"]
 
     def fitted(image):
-        fit = functools.partial(images.fit, resolution=resolution, background=background)
-        return tf.ensure_shape(tf.numpy_function(fit, [image], tf.uint8), [resolution, resolution, 3])
+        make_square = functools.partial(images.fit, resolution=resolution, background=background, fit=fit)
+        return tf.ensure_shape(tf.numpy_function(make_square, [image], tf.uint8), [resolution, resolution, 3])
 
     def as_declared():
         image = feature.decode_example(encoded)
@@ -274,7 +278,7 @@ def _native_resolution(record, features):
     if height is None or height != width:
         size = "of many sizes" if height is None else f"{width} x {height} px"
         raise DataError(
-            f"the images of {record.name} are {size}, expected a square: give --resolution to crop and resize"
+            f"the images of {record.name} are {size}, expected a square: give --resolution, to which --fit makes them square"
         )
     return height
 

@@ -51,7 +51,7 @@ class Split:
         factors: further arrays [N, ...] by name, what else is known about each image; empty where the split streams.
         files: list of paths, where the split streams from image files; else None.
         records: `Records`, where the split streams from TFRecord; else None.
-        background: colour behind transparent images.
+        background: colour behind transparent images. fit: how images became square.
         encoded: function without arguments -> SHA-256 (hex) of the names and bytes of the files that the images come from, which
             it reads; None where they come from none.
         notes: lines for people on how the images were found and what was left out.
@@ -69,6 +69,7 @@ class Split:
     files: list | None = None
     records: Records | None = None
     background: str = config.Config.background
+    fit: str = config.Config.fit
     encoded: Any = None
     notes: tuple[str, ...] = ()
 
@@ -126,7 +127,10 @@ class Split:
     def _encoded_fingerprint(self):
         if self.encoded is None:
             return None
-        return hashlib.sha256(f"{self._size} {config.colour(self.background)} {self.encoded()}".encode()).hexdigest()
+        # Cropped, as all images once were, it is left out.
+        fit = "" if self.fit == config.Config.fit else f" {self.fit}"
+        decoded = f"{self._size} {config.colour(self.background)}{fit}"
+        return hashlib.sha256(f"{decoded} {self.encoded()}".encode()).hexdigest()
 
     @property
     def fingerprint_of_format_0(self):
@@ -159,22 +163,22 @@ class Split:
             self, num_images=len(images), images=images, labels=self.labels[kept], factors=factors, encoded=None
         )
 
-    def batches(self, global_batch_size, seed, first_step=0, worker=0, num_workers=1, local_replicas=1):
+    def batches(self, global_batch_size, seed, first_image=0, worker=0, num_workers=1, local_replicas=1):
         """Endless training batches of one worker, made for `strategy.distribute_datasets_from_function`.
 
-        Element k is for step `first_step + k // local_replicas`, local replica `k % local_replicas`, and holds its
-        share of the global batch. The global batch of a step depends on (data, seed, step) alone, so neither resuming
-        nor another number of workers or replicas changes what is seen. Every epoch visits each image once; batches run
-        on across its end.
+        Element k is for step `k // local_replicas`, local replica `k % local_replicas`, and holds its share of the
+        global batch, whose images are the next ones of an endless stream that depends on (data, seed) alone. So neither
+        resuming nor another number of workers or replicas changes what is seen, and another batch size goes on at the
+        same place. Every epoch visits each image once; batches run on across its end.
 
-        Images in memory or in files are taken by a random index shuffle: any step is reached at once. TFRecord is read
-        in file order through a seeded buffer of `SHUFFLE_BUFFER` images, and `first_step` skips, undecoded, what lies
+        Images in memory or in files are taken by a random index shuffle: any place is reached at once. TFRecord is read
+        in file order through a seeded buffer of `SHUFFLE_BUFFER` images, and `first_image` skips, undecoded, what lies
         before it in its epoch: the same stream again, but a start that takes time.
 
         Args:
             global_batch_size: images per step over all replicas of all workers.
             seed: whole number; another seed, another order.
-            first_step: step to begin at.
+            first_image: place in the stream to begin at: the images that were seen before.
             worker: number of this worker, below `num_workers`.
             num_workers: processes that share each step.
             local_replicas: replicas per worker.
@@ -197,7 +201,7 @@ class Split:
         batch_size = global_batch_size // replicas
         if self.records is not None:
             share = local_replicas * batch_size
-            examples = self._shuffled_records(seed, first_step * global_batch_size)
+            examples = self._shuffled_records(seed, first_image)
             if num_workers > 1:
                 examples = examples.enumerate().filter(lambda place, _: place // share % num_workers == worker)
                 examples = examples.map(lambda _, example: example)
@@ -205,9 +209,8 @@ class Split:
         else:
 
             def batch(element):
-                step = first_step + element // local_replicas
                 replica = worker * local_replicas + element % local_replicas
-                start = step * global_batch_size + replica * batch_size
+                start = first_image + element // local_replicas * global_batch_size + replica * batch_size
                 position = start + tf.range(batch_size, dtype=tf.int64)
                 return self._take(self._shuffled_indices(position, seed), batch_size)
 
@@ -268,7 +271,7 @@ class Split:
         image = tf.gather(source, index)
         if self.streaming:
             background = config.colour(self.background)
-            read = functools.partial(_read_files, resolution=self.resolution, background=background)
+            read = functools.partial(_read_files, resolution=self.resolution, background=background, fit=self.fit)
             image = tf.numpy_function(read, [image], tf.uint8)
             image = tf.ensure_shape(image, [batch_size, self.resolution, self.resolution, 3])
         return {"image": image, "label": tf.gather(labels, index)}
@@ -318,8 +321,8 @@ def _epoch_words(seed, epoch):
     return tf.cast(tf.stack(words, axis=1), tf.int64)
 
 
-def _read_files(files, resolution, background):
-    return np.stack([folder.read_image(file, resolution, background) for file in files])
+def _read_files(files, resolution, background, fit):
+    return np.stack([folder.read_image(file, resolution, background, fit) for file in files])
 
 
 def choose(num_images, limit=None, seed=0):

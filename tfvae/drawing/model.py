@@ -64,6 +64,16 @@ class Model:
         """The colour behind transparent images that it was trained with."""
         return self.flags.get("background", Config.background)
 
+    @property
+    def fit(self):
+        """How images that are not square became so in its training."""
+        return self.flags.get("fit", Config.fit)
+
+    @property
+    def preparation(self):
+        """How images become those that it was trained on: arguments of `pipeline.load`."""
+        return dict(resolution=self.resolution, background=self.background, fit=self.fit)
+
 
 def of_objective(objective, path, flags, facts, ema=True, replica_batch=BATCH):
     """The `Model` of an objective's networks, over the replicas of the strategy in whose scope it is called.
@@ -134,8 +144,12 @@ def drawer(network, replica_batch=BATCH):
 def sampler(generate, latent_dim):
     """`Model.sample` of a run. generate: its `Model.generate`."""
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)])
+    def draw(seed, truncation):
+        return prior.latents_of_seeds(seed, truncation, latent_dim)
+
     def sample(seed, truncation, label=None):
-        latent = prior.latents_of_seeds(tf.constant(seed, tf.int64), tf.constant(truncation, tf.float32), latent_dim)
+        latent = draw(tf.constant(seed, tf.int64), tf.constant(truncation, tf.float32))
         return tf.io.encode_png(generate(latent.numpy(), label)).numpy()
 
     return sample

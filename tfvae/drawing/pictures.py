@@ -68,7 +68,7 @@ class Pictures:
             return None
         if self.label != DATA:
             return np.array(self.label, np.int32)[numbers % len(self.label)]
-        uniform = prior.uniform_of_seeds(tf.constant(self.seed + numbers), prior.LABEL, []).numpy()
+        uniform = _uniform(tf.constant(self.seed + numbers, tf.int64)).numpy()
         bounds = np.cumsum(self.frequencies) / np.sum(self.frequencies)
         return np.searchsorted(bounds, uniform, side="right").astype(np.int32)
 
@@ -90,6 +90,11 @@ class Pictures:
                     )
                 yield some, label, files
                 progress.update(len(some))
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])
+def _uniform(seed):
+    return prior.uniform_of_seeds(seed, prior.LABEL, [])
 
 
 def write_folder(folder, pictures, numbers, batch_size):

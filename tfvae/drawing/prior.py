@@ -74,21 +74,26 @@ def uniform_of_seeds(seed, stream, shape):
     """Uniform numbers, float64 [N, *shape], more than 0 and less than 1: row i depends on seed i alone.
 
     Args:
-        seed: int64 [N], N known. stream: of the seed's numbers, such as `LATENT`.
+        seed: int64 [N]; where a graph does not know N, its rows are drawn in a loop.
+        stream: of the seed's numbers, such as `LATENT`.
     """
-    rows = [
-        tf.random.stateless_uniform(shape, tf.stack([row, stream]), dtype=tf.float64, alg="philox")
-        for row in tf.unstack(seed)
-    ]
+
+    def row_of(one):
+        return tf.random.stateless_uniform(shape, tf.stack([one, stream]), dtype=tf.float64, alg="philox")
+
+    if seed.shape[0] is None:
+        rows = tf.map_fn(row_of, seed, fn_output_signature=tf.float64)
+    else:
+        rows = tf.stack([row_of(one) for one in tf.unstack(seed)])
     # The middle of each of 2^52 steps: never 0 or 1, whose ndtri is infinite.
-    return tf.stack(rows) + 2.0**-53
+    return rows + 2.0**-53
 
 
 def latents_of_seeds(seed, truncation, latent_dim):
     """The latents that an endpoint's `sample` draws from: standard normal, truncated (`truncated_normal`), each of its own seed.
 
     Args:
-        seed: int64 [N], N known. truncation: float32 [N], more than 0.
+        seed: int64 [N]. truncation: float32 [N], more than 0.
 
     Returns:
         float32 [N, latent_dim]: row i depends on seed i and truncation i alone.

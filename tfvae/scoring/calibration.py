@@ -9,12 +9,15 @@ from scipy import ndimage
 
 from tfvae.data.split import batches_of, choose, without
 from tfvae.scoring import protocol, sources
+from tfvae.scoring.scores import value_of
 
 BLURS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)  # standard deviations, px
+BLURRED = "blurred by {:g} px"
 SAME_BLURS = (1.0, 2.0)  # of both sides: what is left is variety, apart from sharpness
 PARTS = (1, 2, 5, 10)  # held-out images are scored in sets of 1/1, 1/2, 1/5 and 1/10 of their number
 REPEATED = (10, 1000)  # how often each of the remaining images is repeated
 JPEG_QUALITY = 10
+NOISE = "noise"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,14 +115,14 @@ def rows(split, held_out, num_images, extractor, seed=0):
         yield scored(f"{len(some[1]):,} held-out images", some[1], some[0], spare=some[1])
     blurred = {}
     for sigma in BLURS:
-        name = f"blurred by {sigma:g} px"
+        name = BLURRED.format(sigma)
         outputs = made(unseen, held, name, lambda images, sigma=sigma: blur(images, sigma))
         blurred |= {sigma: outputs} if sigma in SAME_BLURS else {}
         yield scored(name, outputs, real, spare=other)
     for name, change in (("each image's mean colour", mean_colour), (f"JPEG, quality {JPEG_QUALITY}", jpeg)):
         yield scored(name, made(unseen, held, name, change), real, spare=other)
     noise = sources.Noise(split.resolution).batches(len(held), seed)
-    yield scored("noise", protocol.outputs_of(noise, extractor, len(held), "noise"), real, spare=other)
+    yield scored(NOISE, protocol.outputs_of(noise, extractor, len(held), NOISE), real, spare=other)
     if unseen.num_classes > 1 and unseen.labels is not None:
         number_of_classes = max(1, unseen.num_classes // 10)
         of_classes = others[unseen.labels[others] < number_of_classes]
@@ -131,10 +134,41 @@ def rows(split, held_out, num_images, extractor, seed=0):
         outputs, different = repeated(other, times)
         yield scored(f"{different:,} of them, {times:,} times each", outputs, real, spare=other, different=different)
     for sigma in SAME_BLURS:
-        of = f"blurred by {sigma:g} px"
+        of = BLURRED.format(sigma)
         base = made(split, chosen, f"reference, {of}", lambda images, sigma=sigma: blur(images, sigma))
         yield scored(f"both {of}: held-out images", blurred[sigma], base, of, blurred[sigma])
         for times in REPEATED:
             outputs, different = repeated(blurred[sigma], times)
             name = f"both {of}: {different:,}, {times:,} times each"
             yield scored(name, outputs, base, of, blurred[sigma], different)
+
+
+def blur_limits(rows):
+    """The kernel distances from which on blur alone takes half of the recall, and half of the coverage, of real images.
+
+    A model that is as far from the data may be as varied as the data and have such a recall or coverage all the same: beyond
+    the limit they do not tell variety from sharpness. The kernel distance, because the number of images does not bias it.
+    Where noise is nearer than such images, the extractor tells nothing from there on either.
+
+    Args:
+        rows: the rows of a calibration as dicts, with numbers or None as scores.
+
+    Returns:
+        {"recall" and "coverage": kernel distance}, without those that never fall so far or have no values.
+    """
+    by_name = {row["name"]: row["scores"] for row in rows}
+    series = [rows[0]["scores"], *(by_name[BLURRED.format(sigma)] for sigma in BLURS)]
+    distances = [value_of(scores, "kernel") for scores in series]
+    limits = {}
+    for key in ("recall", "coverage"):
+        values = [value_of(scores, key) for scores in series]
+        if None in values or None in distances:
+            continue
+        below = [i for i, value in enumerate(values) if value <= values[0] / 2]
+        if below:
+            last, first = below[0] - 1, below[0]
+            part = (values[last] - values[0] / 2) / (values[last] - values[first])
+            limits[key] = distances[last] + part * (distances[first] - distances[last])
+            if (noise := value_of(by_name[NOISE], "kernel")) is not None:
+                limits[key] = min(limits[key], noise)
+    return limits

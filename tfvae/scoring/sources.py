@@ -5,9 +5,6 @@ for), and `batches(num_images, seed)`, which yields (uint8 [b, R, R, 3], int32 [
 """
 
 import dataclasses
-import io
-import json
-import pathlib
 import zipfile
 import zlib
 
@@ -16,7 +13,7 @@ import numpy as np
 from tfvae import command
 from tfvae.command import UserError
 from tfvae.config import Config, colour
-from tfvae.data import folder, pipeline
+from tfvae.data import folder, pipeline, zipped
 from tfvae.data.images import on_background
 from tfvae.data.split import CHUNK, batches_of, choose
 from tfvae.scoring import kinds
@@ -93,8 +90,9 @@ def load_files(path, resolution, background=Config.background):
     """A `Stored` of a folder of images, of a zip file of them, or of an .npz file's array.
 
     Args:
-        path: folder; or zip file, with labels in `dataset.json` as in StyleGAN's, if known; or .npz file with uint8 [N, R, R, 3],
-            or 4 channels with alpha, called as one of `IMAGE_ARRAYS`, and labels, if known, as one of `LABEL_ARRAYS`.
+        path: folder or zip file, with numbers of classes in `labels.csv` or `dataset.json`, if known; or .npz file with uint8
+            [N, R, R, 3], or 4 channels with alpha, called as one of `IMAGE_ARRAYS`, and labels, if known, as one of
+            `LABEL_ARRAYS`.
         resolution: px a side that the reference has.
         background: colour behind transparent images.
 
@@ -103,16 +101,10 @@ def load_files(path, resolution, background=Config.background):
     """
     place = command.path("images", path)
     try:
-        if place.is_dir():
-            for size in folder.sizes(folder.list_images(place).files):
-                _check_size(*size, resolution)
-            split = pipeline.load(f"folder:{place}", resolution=resolution, background=background)
-            # Sub-folders need not be the reference's classes.
-            notes = ("the names of its classes are not compared with the reference's",) if split.num_classes else ()
-            split = dataclasses.replace(split, num_classes=0, class_names=(), notes=notes + split.notes)
+        if place.is_dir() or _is_zip_of_images(place):
+            split = _load_folder(place, resolution, background)
         else:
-            read = _read_zip if _is_zip_of_images(place) else _read_npz
-            images, labels, notes = read(place, resolution, colour(background))
+            images, labels, notes = _read_npz(place, resolution, colour(background))
             split = pipeline.Split(
                 dataset=str(place),
                 split="all",
@@ -131,10 +123,22 @@ def load_files(path, resolution, background=Config.background):
 
 
 def _is_zip_of_images(path):
-    if path.suffix == ".npz" or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return not any(name.endswith(".npy") for name in archive.namelist())
+    return zipped.is_zip(path) and not any(name.endswith(".npy") for name in zipped.names(path))
+
+
+def _load_folder(place, resolution, background):
+    """The `Split` of a folder or zip file; its labels are those of a file that numbers the classes, if there is one."""
+    listing = folder.list_images(place)
+    for size in folder.sizes(listing.files):
+        _check_size(*size, resolution)
+    split = pipeline.load(f"folder:{place}", resolution=resolution, background=background)
+    names = listing.class_names
+    if listing.labels_file and names and all(name.isdigit() for name in names):
+        labels = np.array([int(name) for name in names], np.int32)[split.labels]
+        return dataclasses.replace(split, labels=labels, num_classes=int(labels.max()) + 1, class_names=())
+    # Sub-folders need not be the reference's classes.
+    notes = ("the names of its classes are not compared with the reference's",) if names else ()
+    return dataclasses.replace(split, num_classes=0, class_names=(), notes=notes + split.notes)
 
 
 def _read_npz(path, resolution, background):
@@ -166,47 +170,6 @@ def _read_npz(path, resolution, background):
     notes = (f"images are its array '{name}'" + (f", labels '{of_labels}'" if of_labels else ""),)
     notes += (f"left out: arrays {', '.join(others[:10])}{', …' if len(others) > 10 else ''}",) if others else ()
     return images, _checked(labels, len(images)), notes
-
-
-def _read_zip(path, resolution, background):
-    """As `_read_npz`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            files = [name for name in archive.namelist() if not name.endswith("/")]
-            names = sorted(name for name in files if _is_image(name))
-            if not names:
-                raise ValueError("no images found in it")
-            images = np.empty([len(names), resolution, resolution, 3], np.uint8)
-            for place, name in enumerate(names):
-                stream = io.BytesIO(archive.read(name))
-                stream.name = f"{name} in it"
-                (size,) = folder.sizes([stream])
-                _check_size(*size, resolution)
-                images[place] = folder.read_image(stream, resolution, background)
-            labels = json.loads(archive.read("dataset.json"))["labels"] if "dataset.json" in files else None
-    except (OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"it cannot be read ({' '.join(str(error).split())[:200]}): expected a whole zip file"
-        ) from error
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"its dataset.json cannot be read ({error!r}): expected labels as StyleGAN's tool writes"
-        ) from error
-    left_out = len(files) - len(names) - (labels is not None)
-    notes = (f"left out: {left_out:,} that are no images",) if left_out else ()
-    if labels is None:
-        return images, None, notes
-    try:
-        of_name = dict(labels)
-        labels = np.array([of_name[name] for name in names])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"its dataset.json lacks the label of an image ({error}): expected one for each") from error
-    return images, _checked(labels, len(images)), ("labels are those of its dataset.json", *notes)
-
-
-def _is_image(name):
-    path = pathlib.PurePosixPath(name)
-    return path.suffix.lower() in folder.EXTENSIONS and not any(map(folder.is_hidden, path.parts))
 
 
 def _checked(labels, num_images):

@@ -9,8 +9,10 @@ from tfvae.training import build
 
 SPREADS = 3.0  # standard deviations, over sets of drawn images: a smaller difference does not count
 UNSEEN = 0.02  # the same for numbers without a spread, as a part of the larger one
-# Recall grows when drawn images lie far from the data and from each other, for their balls are then wide.
+# Recall and coverage fall by blur alone, and recall grows when drawn images lie far from the data and from each other, for their
+# balls are then wide. A calibration says from where on (`calibration.blur_limits`); without one, precision says it of recall.
 WEAK_PRECISION = 0.1
+BLURRED = "not counted: the kernel distance is one at which blur alone takes half of it"
 DECEIVED = f"not counted: precision below {WEAK_PRECISION:g}"
 
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "not decided"
@@ -67,8 +69,8 @@ def compare(name, first, second, first_is_larger, words):
     missing = [word for word, value in zip(words, (a, b)) if value is None]
     if missing:
         return Comparison(title, words, a, b, None, f"no number of {' and '.join(missing)}")
-    if name == "recall" and any((row.value("precision") or (1.0,))[0] < WEAK_PRECISION for row in (first, second)):
-        return Comparison(title, words, a, b, None, DECEIVED)
+    for why in filter(None, (why_not_counted(row, name) for row in (first, second))):
+        return Comparison(title, words, a, b, None, why)
     difference = a[0] - b[0]
     if a[1] is not None and b[1] is not None:
         limit, why = SPREADS * math.hypot(a[1], b[1]), f"within {SPREADS:g} standard deviations"
@@ -77,6 +79,14 @@ def compare(name, first, second, first_is_larger, words):
     if abs(difference) <= limit:
         return Comparison(title, words, a, b, None, why)
     return Comparison(title, words, a, b, (difference > 0) == first_is_larger, "")
+
+
+def why_not_counted(row, name):
+    """Why a row's recall or coverage says nothing about its variety: `BLURRED` or `DECEIVED`; None where it does."""
+    limit, distance = row.limits.get(name), row.value("kernel")
+    if limit is not None and distance is not None:
+        return BLURRED if distance[0] > limit else None
+    return DECEIVED if name == "recall" and (row.value("precision") or (1.0,))[0] < WEAK_PRECISION else None
 
 
 def _value(row, name):
@@ -108,7 +118,7 @@ def judge(statement, groups):
     """
     known = []
     for comparisons in groups.values():
-        marks = {made.agrees for made in comparisons if made.why_not != DECEIVED}
+        marks = {made.agrees for made in comparisons if made.why_not not in (BLURRED, DECEIVED)}
         if not _no_numbers(comparisons):
             known.append(PARTLY if {True, False} <= marks else marks.pop() if len(marks) == 1 else None)
     if PARTLY in known or {True, False} <= set(known):
@@ -120,26 +130,38 @@ def judge(statement, groups):
     return Verdict(statement, verdict, groups)
 
 
+def matching(rows, **wanted):
+    """The rows with the normal prior whose settings are `wanted`."""
+    return [
+        row
+        for row in rows
+        if row.prior == "normal" and all(getattr(row.experiment.settings, k) == v for k, v in wanted.items())
+    ]
+
+
 def pick(rows, **wanted):
-    """The first row with the normal prior whose settings are `wanted`, or None."""
-    for row in rows:
-        if row.prior == "normal" and all(getattr(row.experiment.settings, k) == v for k, v in wanted.items()):
-            return row
-    return None
+    """The first of the `matching` rows, or None."""
+    return next(iter(matching(rows, **wanted)), None)
 
 
 ARCHITECTURES = {"biggan": "BigGAN", "biggan_deep": "BigGAN-deep"}
 
 
 def _gan_and_vae(rows, dataset):
-    """{architecture in words: (row of the GAN, row of the VAE)}; without pairs of which the study has neither."""
-    pairs = {
-        words: tuple(
-            pick(rows, dataset=dataset, objective=objective, architecture=name) for objective in ("gan", "vae")
-        )
-        for name, words in ARCHITECTURES.items()
-    }
-    return {words: pair for words, pair in pairs.items() if any(pair)}
+    """{networks in words: (row of the GAN, row of the VAE)}; without pairs of which the study has neither.
+
+    GANs with several losses make a pair each, for the answer may depend on which one is meant.
+    """
+    pairs = {}
+    for name, words in ARCHITECTURES.items():
+        of_networks = matching(rows, dataset=dataset, architecture=name)
+        vae = pick(of_networks, objective="vae")
+        by_loss = {row.experiment.settings.loss: row for row in reversed(matching(of_networks, objective="gan"))}
+        if len(by_loss) > 1:
+            pairs |= {f"{words}, {loss} loss": (row, vae) for loss, row in reversed(by_loss.items())}
+        elif by_loss or vae:
+            pairs[words] = (next(iter(by_loss.values()), None), vae)
+    return pairs
 
 
 def _variety(pair, names=("recall", "coverage")):

@@ -48,7 +48,7 @@ def main(argv):
         extractor = load_extractor()
         model = run.load_run(paths["model_dir"])
         dataset, data_dir = model.flags["dataset"], paths["data_dir"] or model.flags["data_dir"]
-        options = dict(resolution=model.resolution, background=model.background, streaming=False)
+        options = model.preparation | {"streaming": False}
         train = pipeline.load(dataset, data_dir=data_dir, **options)
         protocol.check_resolution(extractor, train)
         arrays = gallery.take(model, train, extractor, NUM_IMAGES.value, SEED.value)

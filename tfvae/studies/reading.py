@@ -100,11 +100,19 @@ def doubts(study, found):
             f"The paper gave its models different budgets: on {' and '.join(map(shown, unequal))} they do not see as many "
             "images as each other (the settings are in the tables)."
         )
-    weak = [
-        f"{row.label} on {shown(row.experiment.dataset)}"
-        for row in scored
-        if (row.value("precision") or (1.0,))[0] < claims.WEAK_PRECISION
-    ]
+    limits = {row.experiment.dataset: row.limits for row in scored if row.limits}
+    if limits:
+        listed = "; ".join(
+            f"on {shown(dataset)} {', '.join(f'{name} from {limit:.3g} on' for name, limit in of_scores.items())}"
+            for dataset, of_scores in limits.items()
+        )
+        beyond = {name: _not_counted(scored, name, claims.BLURRED) for name in ("recall", "coverage")}
+        rows = "; ".join(f"{name} of {', '.join(names)}" for name, names in beyond.items() if names)
+        lines.append(
+            "Recall and coverage fall by blur alone. Real images that are blurred until their kernel distance is this keep half "
+            f"of them: {listed}. Beyond, they do not tell variety from sharpness and are not counted above: {rows or 'no row'}."
+        )
+    weak = _not_counted(scored, "recall", claims.DECEIVED)
     if weak:
         lines.append(
             "Recall grows when drawn images lie far from the data and from each other, for their balls are then wide: with a "
@@ -164,6 +172,12 @@ def doubts(study, found):
             f"Few images: {listed} on each side. Distances of few images are too high, and compare within a table alone."
         )
     return "### What could be wrong with that reading\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _not_counted(rows, name, why):
+    return [
+        f"{row.label} on {shown(row.experiment.dataset)}" for row in rows if claims.why_not_counted(row, name) == why
+    ]
 
 
 def _differ_in_prior(row, other):

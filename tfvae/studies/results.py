@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from tfvae.scoring import calibration
 from tfvae.scoring import scores as records
 from tfvae.studies import identity, plan, runner, tasks
 from tfvae.training import run
@@ -23,6 +24,7 @@ class Row:
         seen: images that its newest checkpoint has seen. curve: rows of the run's metrics.jsonl.
         num_train: images of its training split; conditional: whether its networks are given labels; both None before it began.
         exhibits: {name: array} of `tfvae.studies.exhibits`, {} where there are none.
+        limits: of `calibration.blur_limits` for its dataset, {} without a calibration.
     """
 
     experiment: plan.Experiment
@@ -36,6 +38,7 @@ class Row:
     num_train: int | None
     conditional: bool | None
     exhibits: dict
+    limits: dict = dataclasses.field(default_factory=dict)
 
     @property
     def label(self):
@@ -116,10 +119,10 @@ def score_of(scores, name):
 
 def read(study, sizes):
     """`Found`. sizes: of `sizes.of_experiments`."""
-    rows = []
+    rows, limits = [], {dataset: _limits(study, dataset) for dataset in study.datasets}
     for one in study.experiments:
         for prior in ["normal"] + ["gmm"] * study.with_mixture(one):
-            rows.append(_row(study, one, prior, sizes.get(one.folder, {})))
+            rows.append(_row(study, one, prior, sizes.get(one.folder, {}), limits[one.dataset]))
     calibrations = {}
     for dataset in study.datasets:
         if study.extractor_is_there(dataset):
@@ -149,7 +152,15 @@ def _scores(study, dataset, resolution, file_of, *place):
     return found
 
 
-def _row(study, one, prior, size):
+def _limits(study, dataset):
+    if not study.extractor_is_there(dataset):
+        return {}
+    file = study.calibration_file(dataset, tasks.SPOILT)
+    found = tasks.read_scores(study, dataset, study.resolution(dataset), file)
+    return calibration.blur_limits(found["rows"]) if found else {}
+
+
+def _row(study, one, prior, size, limits):
     directory = run.RunDirectory(study.run_dir(one))
     record = runner.read_record(study.record_file(study.run_name(one)))
     scores, exhibits = None, {}
@@ -165,7 +176,7 @@ def _row(study, one, prior, size):
     reason = _reason(study, one, record, seen) if scores is None or "failed" in record else ""
     num_train = config.get("data", {}).get("num_images")
     conditional = config.get("flags", {}).get("conditional", one.settings.conditional)
-    return Row(one, prior, scores, reason, record, size, seen, curve, num_train, conditional, exhibits)
+    return Row(one, prior, scores, reason, record, size, seen, curve, num_train, conditional, exhibits, limits)
 
 
 def _reason(study, one, record, seen):

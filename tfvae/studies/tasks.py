@@ -13,7 +13,8 @@ from tfvae.studies.runner import Blocked, Step, Task, read_record
 from tfvae.training import run, store
 
 EXHIBITED_FROM = 2_000  # drawn images of which the best are shown
-HELD_OUT, NOISE = "held_out", "noise"
+HELD_OUT, NOISE, SPOILT = "held_out", "noise", "spoilt"
+CALIBRATION_IMAGES = 1_000  # spoilt in every way, so a few minutes by the slowest extractor
 
 
 def of_study(study, experiments):
@@ -152,7 +153,7 @@ def read_scores(study, dataset, resolution, file, kind=None):
 
 
 def calibration(study, dataset):
-    """Real images that are not the reference's, and noise, by the protocol of the models."""
+    """Scores of real images that are not the reference's and of noise, as the models'; and of real images that are spoilt."""
     resolution = study.resolution(dataset)
     for part, split in ((HELD_OUT, study.protocol(dataset).held_out_split), (NOISE, "noise")):
         if split:
@@ -160,6 +161,15 @@ def calibration(study, dataset):
             source = [f"--split={split}", f"--dataset={dataset}", *sized(resolution)]
             file_of = functools.partial(study.calibration_file, dataset, part)
             yield from evaluations(study, dataset, resolution, part, file_of, *source)
+    require(study, dataset, resolution)
+    file = study.calibration_file(dataset, SPOILT)
+    number = min(CALIBRATION_IMAGES, study.protocol(dataset).num_images)
+    source = ["--calibrate", f"--dataset={dataset}", *sized(resolution), *places(study, dataset)]
+    yield Step(
+        SPOILT,
+        functools.partial(read_scores, study, dataset, resolution, file),
+        command("evaluate", *source, f"--num_images={number}", f"--output={file}", "--overwrite"),
+    )
 
 
 def of_run(study, rows):
@@ -186,4 +196,7 @@ def of_run(study, rows):
 
 def trained_images(study, one):
     """Images seen at the newest checkpoint of an experiment's run; 0 without."""
-    return max(store.stored(run.RunDirectory(study.run_dir(one)).checkpoints), default=0)
+    seen = max(store.stored(run.RunDirectory(study.run_dir(one)).checkpoints), default=0)
+    # Earlier versions ended with a whole call of the train function.
+    whole_call = one.settings.images_per_step * one.settings.steps_per_execution
+    return one.total_images if one.total_images <= seen < one.total_images + whole_call else seen
