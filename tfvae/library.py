@@ -46,6 +46,7 @@ class TrainedModel:
         num_classes: C; 0: it takes no label.
         images_seen: in its training.
         flags: the values of its `Config`, by name.
+        preparation: how images become those that it was trained on, arguments of `tfvae.data.pipeline.load`.
         facts: which weights it has, and of which checkpoint.
         network: the generator or decoder itself, a `keras.Model` through which gradients go: (latent float32 [N, Z], label int32
             [N] or None) -> float [N, R, R, 3] in [-1, 1]; None for a published version, whose functions have no gradients.
@@ -59,6 +60,7 @@ class TrainedModel:
         self.path, self.resolution, self.latent_dim = model.path, model.resolution, model.latent_dim
         self.num_classes, self.images_seen = model.num_classes, model.images_seen
         self.flags, self.facts, self.network = model.flags, model.facts, model.network
+        self.preparation = model.preparation
 
     def __repr__(self):
         classes = f", {self.num_classes} classes" if self.num_classes else ""
