@@ -46,7 +46,10 @@ def start(name, check=None):
             of flags that no run can have; ends the command with its line.
     """
     global _rest
-    if name not in ("__main__", "__mp_main__"):  # the second is a command's module in a process that the command spawned
+    if name not in (
+        "__main__",
+        "__mp_main__",
+    ):  # the second is a command's module in a process that the command spawned
         return
     if name == "__main__":
         app.define_help_flags()

@@ -119,12 +119,9 @@ def write_folder(folder, pictures, numbers, batch_size):
     labels = pictures.labels(numbers)
     places = [place(number, None if labels is None else labels[row]) for row, number in enumerate(numbers)]
     absent = numbers[[not os.path.lexists(path) for path in places]]
-    check_space(
-        folder,
-        len(absent) * _png_bytes(pictures.model.resolution),
-        f"{len(absent):,} PNG files of {pictures.model.resolution} px",
-        at_most=True,
-    )
+    side, number = pictures.model.resolution, len(absent)
+    if number:
+        check_space(folder, number * _png_bytes(side), f"{number:,} PNG files of {side} px", at_most=True)
     write_whole(folder / RECORD, json.dumps(pictures.record, indent=2) + "\n")
     for some, label, files in pictures.draw(absent, batch_size):
         for row, number in enumerate(some):
