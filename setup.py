@@ -1,4 +1,4 @@
-"""Installs tfvae: `pip install .`, with extras `cuda` (GPU libraries), `serving` (export and endpoint) and `dev` (tests)."""
+"""Installs tfvae: `pip install .`, with extras `cuda` (GPU libraries), `serving` (export and endpoint), `onnx`, `dev` (tests)."""
 
 from setuptools import find_packages, setup
 
@@ -8,6 +8,10 @@ SERVING = [
     f"tensorflow-serving-api=={TENSORFLOW}.*",  # TF Serving's protocol: warm-up requests, gRPC; its number is TensorFlow's
     "aiohttp>=3.9",  # the local endpoint's REST side, and the client's
     "prometheus_client>=0.20",  # its metrics, in the format that Prometheus reads
+]
+ONNX = [
+    "tf2onnx>=1.17",  # the first for NumPy 2; it brings onnx
+    "onnxruntime>=1.17",  # runs what was converted, before it is written
 ]
 
 setup(
@@ -43,9 +47,11 @@ setup(
     extras_require={
         "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
         "serving": SERVING,
+        "onnx": ONNX,
         # selenium: tests of the page in a real browser; pyyaml: of the deployment files.
         "dev": [
             *SERVING,
+            *ONNX,
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff==0.17.6",

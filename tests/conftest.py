@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
+from objectives_toys import at_step
 
 from tfvae.command import user_line
 from tfvae.config import Config
@@ -119,7 +120,7 @@ def make_model():
                     weight.assign(draw.uniform(0.5, 1.5, weight.shape))
                 else:
                     weight.assign_add(scale * draw.standard_normal(weight.shape))
-        model.step.assign(7)
+        at_step(model, 7)
         return settings, model
 
     return make
@@ -171,13 +172,38 @@ def vae(make_model, publish_once):
     return publish_once("vae", *made), *made
 
 
+def unpacked(name, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(name)
+    with tarfile.open(Path(__file__).parent / "stored_runs" / f"{name}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_run():
+    """A function: makes a run's folder with the weights of a model of `make_model`; returns the folder."""
+
+    def save(folder, settings, model):
+        names = [f"class {i}" for i in range(model.generator.num_classes)]
+        split = types.SimpleNamespace(num_classes=len(names), class_names=names, num_images=1, fingerprints={})
+        directory = run.RunDirectory(folder)
+        directory.begin(settings, split, overwrite=False)
+        store.write(directory.checkpoints, model, model.images_seen, keep=1)
+        return folder
+
+    return save
+
+
 @pytest.fixture(scope="session")
 def format_0(tmp_path_factory):
     """The unpacked `stored_runs/format_0.tar.xz` (see stored_runs_test.py)."""
-    folder = tmp_path_factory.mktemp("format_0")
-    with tarfile.open(Path(__file__).parent / "stored_runs" / "format_0.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    return unpacked("format_0", tmp_path_factory)
+
+
+@pytest.fixture
+def format_1(tmp_path_factory):
+    """The unpacked `stored_runs/format_1.tar.xz`, for one test, which may go on with it."""
+    return unpacked("format_1", tmp_path_factory)
 
 
 @pytest.fixture
@@ -261,7 +287,7 @@ def made_run(tiny_model, tmp_path):
     directory = run.RunDirectory(tmp_path / "run")
     directory.begin(settings, split, overwrite=False)
     for step in (1, 2, 3):
-        model.step.assign(step)
+        at_step(model, step)
         model.generator.weights[0].assign(tf.fill(model.generator.weights[0].shape, float(step)))
         store.write(directory.checkpoints, model, model.images_seen, keep=3)
     return settings, model, split, directory

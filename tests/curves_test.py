@@ -5,6 +5,7 @@ import json
 
 import pytest
 import tensorflow as tf
+from objectives_toys import at_step
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
 
@@ -16,7 +17,7 @@ def test_metrics_after_the_restored_checkpoint_are_dropped(made_run):
     settings, model, _, directory = made_run
     rows = [json.dumps({"images": images, "loss": 1.0}) for images in (8, 24, 32)]
     directory.metrics.write_text("\n".join(rows) + '\n{"images": 40, "lo')
-    model.step.assign(3)
+    at_step(model, 3)
     metrics = callbacks.Metrics(settings, directory, tf.summary.create_file_writer(str(directory.logs)))
     metrics.set_model(model)
     metrics.on_train_begin()
@@ -30,7 +31,7 @@ def log(directory, settings, model, images):
     metrics.set_model(model)
     metrics.on_train_begin()
     for seen in images:
-        model.step.assign(seen // 8)
+        at_step(model, seen // 8)
         metrics.on_train_batch_end(0, {"loss": float(seen)})
     writer.close()
 
@@ -38,12 +39,12 @@ def log(directory, settings, model, images):
 @pytest.mark.parametrize("older", [False, True])
 def test_tensorboard_forgets_what_a_killed_run_logged_after_its_last_checkpoint(older, made_run, monkeypatch):
     settings, model, _, directory = made_run
-    model.step.assign(0)
+    at_step(model, 0)
     with monkeypatch.context() as patch:
         if older:  # a version that did not tell TensorBoard when it began
             patch.setattr(callbacks, "drop_later_events", lambda *arguments: None)
         log(directory, settings, model, [8, 16, 24, 32, 40])
-    model.step.assign(3)
+    at_step(model, 3)
     log(directory, settings, model, [32])
     expected = [8, 16, 24, 32]
     served = EventMultiplexer().AddRun(str(directory.logs), "run").Reload()

@@ -94,18 +94,18 @@ def test_many_epochs_have_many_orders():
 
 def test_resuming_at_a_step_gives_the_rest_of_the_stream():
     whole = take(made_split().batches(8, seed=5), 12)
-    np.testing.assert_array_equal(take(made_split().batches(8, seed=5, first_step=7), 5), whole[7:])
+    np.testing.assert_array_equal(take(made_split().batches(8, seed=5, first_image=56), 5), whole[7:])
 
 
 def test_resuming_far_into_training_is_immediate_and_needs_64_bits():
-    assert take(made_split().batches(8, seed=5, first_step=2**33), 1).shape == (1, 8)
+    assert take(made_split().batches(8, seed=5, first_image=2**36), 1).shape == (1, 8)
 
 
 @pytest.mark.parametrize(("num_workers", "local_replicas"), [(2, 1), (1, 2), (2, 2)])
 def test_workers_and_replicas_share_the_global_batch_of_one(num_workers, local_replicas):
-    whole = take(made_split().batches(8, seed=1, first_step=3), 5)
+    whole = take(made_split().batches(8, seed=1, first_image=24), 5)
     parts = [
-        take(made_split().batches(8, 1, 3, worker, num_workers, local_replicas), 5 * local_replicas).reshape(5, -1)
+        take(made_split().batches(8, 1, 24, worker, num_workers, local_replicas), 5 * local_replicas).reshape(5, -1)
         for worker in range(num_workers)
     ]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
@@ -175,8 +175,8 @@ def test_a_stream_is_shuffled_anew_each_epoch_by_its_seed(shapes_home, monkeypat
 
 def test_a_stream_resumes_and_is_shared_like_memory(shapes_home):
     whole = streamed(shapes_home, 12, 16, seed=1)
-    np.testing.assert_array_equal(streamed(shapes_home, 5, 16, seed=1, first_step=7), whole[7:])
-    parts = [streamed(shapes_home, 4, 16, 1, 3, worker, 2, 2) for worker in (0, 1)]
+    np.testing.assert_array_equal(streamed(shapes_home, 5, 16, seed=1, first_image=112), whole[7:])
+    parts = [streamed(shapes_home, 4, 16, 1, 48, worker, 2, 2) for worker in (0, 1)]
     parts = np.concatenate([part.reshape(2, 8, 32, 32, 3) for part in parts], axis=1)
     np.testing.assert_array_equal(parts, whole[3:5])
 

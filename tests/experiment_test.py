@@ -124,10 +124,36 @@ def test_every_field_is_a_flag_and_comes_back_from_it():
     assert settings == Config(channel_multipliers=(4, 4, 4, 4), augment=("color", "cutout"), conditional=True)
 
 
-def test_train_images_are_rounded_up_to_whole_calls():
+def test_train_images_are_rounded_up_to_whole_steps_whatever_a_call_does():
     settings = Config(batch_size=10, discriminator_steps=2, steps_per_execution=3, train_images=61)
     assert settings.images_per_step == 20
-    assert settings.total_steps == 6
+    assert (settings.total_images, settings.steps_left()) == (80, 4)
+    assert [settings.steps_left(seen) for seen in (25, 41, 42, 61, 120)] == [2, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (
+            ["base_channels"],
+            "--base_channels decides the data, the networks or what an optimizer keeps, and cannot change",
+        ),
+        (["dataset"], "--init_from=RUN starts a new run from its weights"),
+        (["batchsize"], "'batchsize' is no flag: expected some of model_dir, data_dir, "),
+    ],
+)
+def test_flags_that_cannot_change_in_a_run_are_named(names, line):
+    config.check_changeable(["batch_size", "kl_weight", "train_images"])
+    with pytest.raises(ValueError, match="--allow_changed_flags=") as error:
+        config.check_changeable(names)
+    assert line in str(error.value)
+
+
+def test_an_end_for_want_of_gain_needs_scores():
+    with pytest.raises(
+        ValueError, match="--stop_after_images_without_gain=8 without --eval_every_images: expected both"
+    ):
+        Config(stop_after_images_without_gain=8)
 
 
 @pytest.mark.parametrize("name", config.PLACES)

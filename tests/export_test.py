@@ -21,7 +21,7 @@ from scipy import stats
 
 from tfvae.command import UserError, literal
 from tfvae.drawing import prior
-from tfvae.publishing import publish, signatures, verification, versions, writing
+from tfvae.publishing import publish, session, signatures, verification, versions, writing
 from tfvae.training import run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -377,7 +377,7 @@ def test_functions_that_xla_must_compile_are_refused(tmp_path):
 
     tf.saved_model.save(Compiled(), str(tmp_path / "1"))
     with pytest.raises(ValueError, match="XLA must compile"):
-        verification.answers_of_a_server(tmp_path / "1", [])
+        session.answers(tmp_path / "1", [])
 
 
 def test_a_disk_that_does_not_take_a_version_publishes_nothing_and_is_not_called_full(gan, tmp_path):

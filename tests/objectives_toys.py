@@ -21,6 +21,12 @@ def batches_of(split, number, size=8):
     return tuple({"image": tf.constant(split.images[r]), "label": tf.constant(split.labels[r])} for r in rows)
 
 
+def at_step(model, step):
+    """Makes an `Objective` one that has done so many steps."""
+    model.step.assign(step)
+    model.images.assign(step * model.images_per_step)
+
+
 class LinearGaussian:
     """What a drawing model takes of an objective, of p(y|z) = N(z W, sigma^2 I), z of 3 values, with its exact posterior."""
 

@@ -33,7 +33,7 @@ def test_a_run_of_a_newer_format_is_refused(make_split, tmp_path):
     record = json.loads(directory.config_file.read_text())
     assert record["format"] == run.FORMAT
     directory.config_file.write_text(json.dumps(record | {"format": run.FORMAT + 1}))
-    with pytest.raises(UserError, match="from a newer version of tfvae: expected 1 or less"):
+    with pytest.raises(UserError, match="from a newer version of tfvae: expected 2 or less"):
         directory.read_config()
 
 

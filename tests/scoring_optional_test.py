@@ -4,12 +4,14 @@ import dataclasses
 import json
 import math
 import shutil
+import types
 
 import keras
 import numpy as np
 import pytest
 import scoring_toys
 import tensorflow as tf
+from objectives_toys import at_step
 from PIL import Image
 from scoring_toys import CLASSIFIER, counted, load_counting, unknown_home
 
@@ -288,6 +290,7 @@ def scoring(extractor, make_model, make_split, tmp_path):
             make_split(num_images),
             extractor,
             (np.zeros([8, 32, 32, 3], np.uint8), np.zeros(8, np.int32)),
+            types.SimpleNamespace(without_gain=False),
         )
         callback.set_model(model)
         return callback
@@ -296,7 +299,7 @@ def scoring(extractor, make_model, make_split, tmp_path):
 
 
 def step(callback):
-    callback.model.step.assign_add(1)
+    at_step(callback.model, int(callback.model.step.numpy()) + 1)
     callback.on_train_batch_end(0)
 
 
@@ -321,6 +324,22 @@ def test_training_is_scored_by_what_is_defined_and_goes_on(scoring, monkeypatch,
     assert ["frechet_classifier_distance" in row for row in rows] == [True, True, False]
     assert not any("precision" in row for row in rows)
     assert len(list(callback.directory.best.glob("*.json"))) == 1
+
+
+def test_training_is_told_to_end_where_no_score_was_the_best_for_so_many_images(scoring, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    callback = scoring(3)
+    callback.config = dataclasses.replace(callback.config, stop_after_images_without_gain=16)
+    callback.on_train_begin()
+    distances = iter([5.0, 3.0, 3.0, 4.0])
+    monkeypatch.setattr(protocol, "score", lambda *_: ({callback.name: next(distances)}, {}))
+    told = []
+    for _ in range(4):
+        step(callback)
+        told.append(callback.saver.without_gain)
+    assert told == [False, False, False, True]
+    # A training that goes on knows it from the best checkpoint, at 56 + 16 images.
+    assert callback.has_ended(88) and not callback.has_ended(87)
 
 
 def test_scores_of_a_best_checkpoint_that_cannot_be_read_count_as_none(scoring, monkeypatch, tmp_path):

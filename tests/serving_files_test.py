@@ -206,6 +206,20 @@ def test_the_kubernetes_objects_belong_together(kubernetes, container, yaml):
     assert set(container["resources"]) == {"requests", "limits"}
 
 
+def test_kserve_serves_the_same_models_from_the_same_volume_by_the_same_image(models, kubernetes, container, yaml):
+    services = list(yaml.safe_load_all((SERVING / "kserve.yaml").read_text()))
+    assert [service["kind"] for service in services] == ["InferenceService"] * len(models)
+    claim = kubernetes["PersistentVolumeClaim"]["metadata"]["name"]
+    for service, name in zip(services, models):
+        predictor = service["spec"]["predictor"]["model"]
+        assert service["metadata"]["name"] == name.replace("_", "-")  # Kubernetes refuses underscores
+        assert predictor["modelFormat"] == {"name": "tensorflow"}
+        assert f"tensorflow/serving:{predictor['runtimeVersion']}" == container["image"]
+        assert predictor["storageUri"] == f"pvc://{claim}/{name}"
+        assert {argument.removeprefix("--").split("=")[0] for argument in predictor["args"]} <= FLAGS
+        assert predictor["resources"] == container["resources"]
+
+
 def test_kustomize_builds_it(yaml):
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl here")

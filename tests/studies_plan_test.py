@@ -61,8 +61,16 @@ def test_the_cut_is_one_rule(at_root):
 
 
 def test_images_that_are_no_whole_steps_of_a_recipe_are_refused(at_root):
-    with pytest.raises(ValueError, match="--images=lfw=1000: best takes 1,600 images at once: expected a multiple"):
+    with pytest.raises(ValueError, match="--images=lfw=1000: best takes 160 images at once: expected a multiple"):
         experiments("main/best: configs/best/lfw_gan.cfg", scale="cpu", images={"lfw": 1_000})
+
+
+def test_an_experiment_that_may_end_early_is_refused(at_root):
+    line = "main/one: configs/quick/shapes_gan.cfg --eval_every_images=9 --stop_after_images_without_gain=9"
+    with pytest.raises(
+        ValueError, match="--experiment=main/one: --stop_after_images_without_gain ends a training early"
+    ):
+        experiments(line)
 
 
 def test_experiments_of_the_same_settings_share_a_run_and_a_change_makes_another():

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import types
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from tfvae.command import UserError
-from tfvae.data import pipeline
-from tfvae.training import build, run, store
+from tfvae.data import pipeline, split
+from tfvae.scoring import extractors, protocol
+from tfvae.training import build, callbacks, run, store
 
 TINY = [
     "--base_channels=4",
@@ -50,7 +52,7 @@ def test_a_run_is_trained_resumed_pruned_and_drawn_from_in_a_folder_with_bracket
     run_command("train", *flags, "--train_images=16")
     assert list(store.stored(model_dir / "checkpoints")) == [16]
     # Two calls, of three steps and of the one that is left.
-    output = run_command("train", *flags, "--train_images=40", "--steps_per_execution=3")
+    output = run_command("train", *flags, "--train_images=44", "--steps_per_execution=3")
     assert "48 images to see" in output and "resumed at 16" in output and "Done: 48 images seen" in output
     assert list(store.stored(model_dir / "checkpoints")) == [48]
     rows = [json.loads(line)["images"] for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
@@ -98,16 +100,16 @@ def test_flags_that_fail_leave_no_folder(flags, line, pictures, run_command, tmp
 def test_data_that_cannot_be_read_costs_no_run(pictures, run_command, tmp_path, monkeypatch):
     flags = [pictures, *TINY, f"--model_dir={tmp_path / 'run'}", "--train_images=8"]
     run_command("train", *flags)
-    split = pipeline.load(pictures.removeprefix("--dataset="))
+    data = pipeline.load(pictures.removeprefix("--dataset="))
 
     def load(*arguments, **options):
-        return split
+        return data
 
     def batches(self, *arguments, **options):
         raise ValueError("a batch cannot be read")
 
     monkeypatch.setattr(pipeline, "load", load)
-    monkeypatch.setattr(type(split), "batches", batches)
+    monkeypatch.setattr(type(data), "batches", batches)
     with pytest.raises(UserError, match="a batch cannot be read"):
         run_command("train", *flags, "--overwrite", "--base_channels=5")
     assert list(store.stored(tmp_path / "run" / "checkpoints")) == [0, 8]
@@ -131,6 +133,100 @@ def test_a_folder_that_no_run_can_have_is_known_before_the_data_is_prepared(
         run_command("train", pictures, *TINY, f"--model_dir={tmp_path / 'run'}")
     with pytest.raises(UserError, match="--model_dir=gs://bucket/run: URLs are neither read nor written"):
         run_command("train", pictures, *TINY, "--model_dir=gs://bucket/run")
+
+
+def metrics(model_dir):
+    return {row.pop("images"): row for row in map(json.loads, (model_dir / "metrics.jsonl").read_text().splitlines())}
+
+
+def record(model_dir):
+    return json.loads((model_dir / "config.json").read_text())
+
+
+def test_a_run_goes_on_under_changed_terms_at_the_same_place_in_the_data(pictures, run_command, tmp_path, monkeypatch):
+    model_dir, labels = tmp_path / "run", []
+    load = split.Split.batches
+
+    def batches(self, size, seed, first_image=0, *rest):
+        labels.append((size, first_image))
+        return load(self, size, seed, first_image, *rest)
+
+    flags = [pictures, *TINY, f"--model_dir={model_dir}", "--train_images=64", "--learning_rate_decay_images=64"]
+    run_command("train", *flags, "--learning_rate_decay_images=0", "--train_images=24")
+    monkeypatch.setattr(split.Split, "batches", batches)
+    changed = [*flags, "--batch_size=4", "--generator_learning_rate=0.001"]
+    with pytest.raises(UserError) as error:
+        run_command("train", *changed, "--allow_changed_flags=batch_size,generator_learning_rate")
+    # What else has changed is named, with the whole flag that lets it.
+    assert "--learning_rate_decay_images was 0, is 64; --train_images was 24, is 64. Expected" in str(error.value)
+    allow = "--allow_changed_flags=generator_learning_rate,learning_rate_decay_images,batch_size,train_images"
+    assert allow in str(error.value) and "--model_dir" in str(error.value)
+    with pytest.raises(UserError) as error:
+        run_command("train", *flags, "--base_channels=5", allow)
+    assert "--base_channels was 4, is 5. Expected the same to resume it; --init_from=" in str(error.value)
+    # A change under which no step is done is taken back.
+    before = (model_dir / "config.json").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(keras.Model, "fit", lambda *arguments, **options: 1 / 0)
+        run_command("train", *changed, allow)
+    assert (model_dir / "config.json").read_bytes() == before and record(model_dir)["history"] == []
+
+    output = run_command("train", *changed, allow)
+    assert "From 24 images on: --batch_size is 4 and was 8." in output
+    assert "64 images to see" in output and "= 13 steps" in output and "Done: 64 images seen" in output
+    assert labels[-1] == (4, 24)
+    rates = {images: row["generator_learning_rate"] for images, row in metrics(model_dir).items()}
+    # It falls over the images, whatever a step takes: that of the step that comes next.
+    assert rates == pytest.approx({8: 2e-4, 16: 2e-4, 24: 2e-4} | {n: 1e-3 * (64 - n) / 64 for n in range(32, 72, 8)})
+    (change,) = record(model_dir)["history"]
+    assert change["images"] == 24 and change["changed"]["batch_size"] == [8, 4]
+    assert set(change["changed"]) == set(allow.partition("=")[2].split(","))
+    assert run.load_run(model_dir).images_seen == 64
+    # The same command again, and without the permission: the new flags are the run's.
+    assert "Finished already: 64 images seen" in run_command("train", *changed, allow)
+    assert "Finished already: 64 images seen" in run_command("train", *changed)
+    assert len(record(model_dir)["history"]) == 1
+
+
+def test_a_run_ends_for_want_of_gain_and_the_same_command_says_so(pictures, run_command, tmp_path, monkeypatch):
+    distances = iter([5.0, 3.0, 4.0, 4.0, 4.0, 2.0, 1.0])
+
+    class Scores(callbacks.Scores):
+        """Without an extractor: distances that are given."""
+
+        name = "distance"
+
+        def on_train_begin(self, logs=None):
+            self.clock = callbacks.Clock(self.config.eval_every_images, self.model.images_seen)
+            self.scored = None
+            self.read_best(self.model.images_seen)
+
+        def score(self):
+            seen = self.scored = self.model.images_seen
+            distance = next(distances)
+            if distance < self.least:
+                self.least, self.best_at = distance, seen
+                store.write(self.directory.best, self.model, seen, keep=1)
+                row = {"images": seen, "distance": distance}
+                (self.directory.best / f"ckpt-{seen}.json").write_text(json.dumps(row))
+            self.saver.without_gain = self.is_without_gain(seen)
+
+    monkeypatch.setattr(callbacks, "Scores", Scores)
+    extractor = types.SimpleNamespace(checksum="0", kind=None, name="given")
+    monkeypatch.setattr(extractors, "load", lambda *_, **__: extractor)
+    monkeypatch.setattr(protocol, "check_resolution", lambda *_: None)
+    flags = [pictures, *TINY, f"--model_dir={tmp_path / 'run'}", "--train_images=800", "--eval_every_images=8"]
+    first = run_command("train", *flags, "--stop_after_images_without_gain=16")
+    # The best at 16; at 32 none is better for 16 images, and as after a signal the step that has begun is done.
+    assert "Ended at 40 images, saved. No score was the best one for 16 images" in first
+    assert f"The best checkpoint is {tmp_path / 'run' / 'best' / 'ckpt-16'}" in first
+    assert max(store.stored(tmp_path / "run" / "checkpoints")) == 40
+    again = run_command("train", *flags, "--stop_after_images_without_gain=16")
+    assert "No score was the best one for 16 images" in again and "A larger value goes on" in again
+    assert max(store.stored(tmp_path / "run" / "checkpoints")) == 40
+    on = run_command("train", *flags, "--stop_after_images_without_gain=32", "--train_images=56")
+    assert "resumed at 40" in on and "Done: 56 images seen" in on
+    assert list(store.stored(tmp_path / "run" / "best")) == [56]
 
 
 SETTINGS = """

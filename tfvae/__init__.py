@@ -3,6 +3,8 @@
 import os
 import sys
 
+__all__ = ["load"]
+
 # TensorFlow prints a page about devices and rounding at every start. What matters comes as a Python exception.
 if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -24,3 +26,25 @@ if "keras" in sys.modules:  # by a program that uses this package
     _keras.set_floatx("float32")
     _keras.set_epsilon(1e-7)
     _keras.set_image_data_format("channels_last")
+
+
+def load(path, ema=True, best=False):
+    """A trained model, to draw and encode with; TensorFlow is imported here, not with the package.
+
+    Args:
+        path: folder of a run of `tfvae.train`; or of a version that `tfvae.export` published, or of a model's versions: then the
+            newest.
+        ema: of a run: with the moving averages of the weights; else with the last weights.
+        best: of a run: the checkpoint that scored best while training, not the newest.
+
+    Returns:
+        `tfvae.library.TrainedModel`.
+
+    Raises:
+        tfvae.command.UserError: nothing that can be loaded is there; in one line.
+    """
+    from tfvae import command
+
+    with command.without_notes_of_libraries():
+        from tfvae import library
+    return library.load(path, ema, best)

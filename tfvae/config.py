@@ -19,15 +19,16 @@ FITS = CROP, PAD = ("crop", "pad")  # ways in which images become square
 PLACES = ("model_dir", "data_dir", "inception_dir", "classifier_dir", "extractor_dir", "extractor_archive")
 
 
-def _flag(default, help_text, choices=None, minimum=None, free=False, objectives=()):
+def _flag(default, help_text, choices=None, minimum=None, free=False, fixed=False, objectives=()):
     """A field of `Config`.
 
     Args:
         choices: the values that it may have. minimum: the least one.
-        free: whether it may differ when a run is resumed.
+        free: whether it may differ when a run is resumed. fixed: whether it never may, because the data, the weights or their
+            moments depend on it. Others may where --allow_changed_flags names them.
         objectives: names of the objectives that use it; empty: all.
     """
-    metadata = {"help": help_text, "choices": choices, "minimum": minimum, "free": free, "objectives": objectives}
+    metadata = dict(help=help_text, choices=choices, minimum=minimum, free=free, fixed=fixed, objectives=objectives)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -60,6 +61,7 @@ class Config:
     dataset: str = _flag(
         "shapes",
         "cifar10, lfw, shapes, stacked_shapes, stacked_mnist, folder:PATH, or the name of another TFDS image dataset.",
+        fixed=True,
     )
     data_dir: str | None = _flag(
         None,
@@ -67,52 +69,59 @@ class Config:
         free=True,
     )
     resolution: int | None = _flag(
-        None, f"Pixels a side: {', '.join(map(str, RESOLUTIONS))}. Default: the dataset's own.", RESOLUTIONS
+        None, f"Pixels a side: {', '.join(map(str, RESOLUTIONS))}. Default: the dataset's own.", RESOLUTIONS, fixed=True
     )
     conditional: bool | None = _flag(
         None,
         "Give the labels to the generator and the discriminator (not to the encoder). Default: where there are labels.",
+        fixed=True,
     )
-    background: str = _flag("white", "Colour behind transparent images: a name or #rrggbb.")
+    background: str = _flag("white", "Colour behind transparent images: a name or #rrggbb.", fixed=True)
     fit: str = _flag(
         CROP,
         "How images that are not square become so: crop, to the centred square, or pad, with --background.",
         FITS,
+        fixed=True,
     )
     flip: bool = _flag(False, "Mirror half of the real images left to right.")
     streaming: bool | None = _flag(
         None, "Read images from disk while training, not from memory. Default: by their size.", free=True
     )
 
-    objective: str = _flag("gan", "Training objective: gan, vae or soft_intro_vae.")
-    architecture: str = _flag("biggan", "Networks.", ARCHITECTURES)
-    base_channels: int = _flag(64, "Width: the paper's ch.", minimum=1)
-    latent_dim: int = _flag(128, "Length of the latent.", minimum=1)
+    objective: str = _flag("gan", "Training objective: gan, vae or soft_intro_vae.", fixed=True)
+    architecture: str = _flag("biggan", "Networks.", ARCHITECTURES, fixed=True)
+    base_channels: int = _flag(64, "Width: the paper's ch.", minimum=1, fixed=True)
+    latent_dim: int = _flag(128, "Length of the latent.", minimum=1, fixed=True)
     blocks_per_stage: int | None = _flag(
         None,
         "Residual blocks in each stage. Default: the architecture's own (3 and 6 blocks in all at 32 px).",
         minimum=1,
+        fixed=True,
     )
     channel_multipliers: tuple[int, ...] = _flag(
-        (), "Widths of the generator's stages in units of ch. Default: the table's."
+        (), "Widths of the generator's stages in units of ch. Default: the table's.", fixed=True
     )
     discriminator_channel_multipliers: tuple[int, ...] = _flag(
         (),
         "Widths of the discriminator's or encoder's stages in units of ch, from the picture on. Default: the generator's, "
         "mirrored.",
+        fixed=True,
     )
     attention_resolution: int | None = _flag(
         None,
         "Pixels a side of the stage that the non-local block follows, in both networks; 0: no such block. Default: 64 where "
         "both networks have that side (from 128 px on), else 0.",
         minimum=0,
+        fixed=True,
     )
-    shared_embedding_dim: int = _flag(128, "Length of the class embedding that the generator's norms share.", minimum=1)
-    spectral_norm: bool = _flag(False, "Divide every kernel by its largest singular value.")
-    activation: str = _flag("relu", "Non-linearity.", ("relu", "leaky_relu"))
-    leaky_relu_slope: float = _flag(0.2, "Slope of leaky_relu for negative inputs.", minimum=0)
+    shared_embedding_dim: int = _flag(
+        128, "Length of the class embedding that the generator's norms share.", minimum=1, fixed=True
+    )
+    spectral_norm: bool = _flag(False, "Divide every kernel by its largest singular value.", fixed=True)
+    activation: str = _flag("relu", "Non-linearity.", ("relu", "leaky_relu"), fixed=True)
+    leaky_relu_slope: float = _flag(0.2, "Slope of leaky_relu for negative inputs.", minimum=0, fixed=True)
     initializer: str = _flag(
-        "orthogonal", "First values of the kernels, any of Keras' by name: orthogonal, glorot_uniform, …"
+        "orthogonal", "First values of the kernels, any of Keras' by name: orthogonal, glorot_uniform, …", fixed=True
     )
 
     loss: str = _of_gan("vanilla", "adversarial loss.", choices=ADVERSARIAL_LOSSES)
@@ -135,6 +144,7 @@ class Config:
         "flatten: the encoder's last map goes to its linear layer with its positions; pool: its sum over positions does, "
         "which leaves a posterior mean 8 ch independent dimensions at most.",
         choices=("flatten", "pool"),
+        fixed=True,
     )
     kl_weight: float = _of_encoders(
         1.0,
@@ -154,9 +164,10 @@ class Config:
         "fixed",
         "fixed, or sigma-VAE's: learned as a weight, optimal (the batch's mean squared error).",
         choices=DECODER_VARIANCES,
+        fixed=True,
     )
 
-    optimizer: str = _flag("adam", "Optimizer of both networks.", ("adam", "sgd"))
+    optimizer: str = _flag("adam", "Optimizer of both networks.", ("adam", "sgd"), fixed=True)
     generator_learning_rate: float = _flag(2e-4, "Learning rate of the generator or decoder.", minimum=0)
     discriminator_learning_rate: float = _flag(2e-4, "Learning rate of the discriminator or encoder.", minimum=0)
     beta_1: float = _flag(0.5, "Adam's first moment decay, or SGD's momentum.", minimum=0)
@@ -198,6 +209,9 @@ class Config:
         "Images between two scores of a small sample; 0: none. The checkpoint that scores best is kept.",
         minimum=0,
         free=True,
+    )
+    stop_after_images_without_gain: int = _flag(
+        0, "End when none of these scores was the best for so many images; 0: never.", minimum=0, free=True
     )
     eval_images: int = _flag(2_000, "Images on each side of these scores.", minimum=16, free=True)
     extractor: str | None = _flag(
@@ -248,6 +262,11 @@ class Config:
                 f"--learning_rate_decay_images={self.learning_rate_decay_images} is more than "
                 f"--train_images={self.train_images}: expected at most as many."
             )
+        if self.stop_after_images_without_gain and not self.eval_every_images:
+            raise ValueError(
+                f"--stop_after_images_without_gain={self.stop_after_images_without_gain} without --eval_every_images: expected "
+                "both, for the scores tell whether there is a gain."
+            )
 
     def of_other_objectives(self):
         """The fields that this objective does not use and that are not at their default: a list of `dataclasses.Field`."""
@@ -264,11 +283,14 @@ class Config:
         """Real images that one generator step sees."""
         return self.batch_size * self.discriminator_steps
 
+    def steps_left(self, images_seen=0):
+        """Generator steps to `train_images` from so many images, rounded up to whole steps; 0 where they are reached."""
+        return max(0, -(-(self.train_images - images_seen) // self.images_per_step))
+
     @property
-    def total_steps(self):
-        """Generator steps of the whole run: `train_images`, rounded up to whole calls of the train function."""
-        call = self.images_per_step * self.steps_per_execution
-        return -(-self.train_images // call) * self.steps_per_execution
+    def total_images(self):
+        """Images that a run sees whose terms never change: `train_images`, rounded up to whole steps."""
+        return self.steps_left() * self.images_per_step
 
     @classmethod
     def from_flags(cls, flag_values=flags.FLAGS):
@@ -307,6 +329,23 @@ def colour(background):
 def shown(value):
     """A field's value as it is given on the command line."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def check_changeable(names):
+    """Raises a ValueError for a value of --allow_changed_flags that names no flag, or one that never changes in a run."""
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    for name in names:
+        if name not in fields:
+            changeable = [name for name, field in fields.items() if not field.metadata["fixed"]]
+            raise ValueError(
+                f"--allow_changed_flags={','.join(names)}: {name!r} is no flag: expected some of {', '.join(changeable)}."
+            )
+        if fields[name].metadata["fixed"]:
+            raise ValueError(
+                f"--allow_changed_flags={','.join(names)}: --{name} decides the data, the networks or what an "
+                "optimizer keeps, and cannot change in a run. Expected other flags; --init_from=RUN starts a new run from its "
+                "weights."
+            )
 
 
 def kind_of(field):

@@ -163,22 +163,22 @@ class Split:
             self, num_images=len(images), images=images, labels=self.labels[kept], factors=factors, encoded=None
         )
 
-    def batches(self, global_batch_size, seed, first_step=0, worker=0, num_workers=1, local_replicas=1):
+    def batches(self, global_batch_size, seed, first_image=0, worker=0, num_workers=1, local_replicas=1):
         """Endless training batches of one worker, made for `strategy.distribute_datasets_from_function`.
 
-        Element k is for step `first_step + k // local_replicas`, local replica `k % local_replicas`, and holds its
-        share of the global batch. The global batch of a step depends on (data, seed, step) alone, so neither resuming
-        nor another number of workers or replicas changes what is seen. Every epoch visits each image once; batches run
-        on across its end.
+        Element k is for step `k // local_replicas`, local replica `k % local_replicas`, and holds its share of the
+        global batch, whose images are the next ones of an endless stream that depends on (data, seed) alone. So neither
+        resuming nor another number of workers or replicas changes what is seen, and another batch size goes on at the
+        same place. Every epoch visits each image once; batches run on across its end.
 
-        Images in memory or in files are taken by a random index shuffle: any step is reached at once. TFRecord is read
-        in file order through a seeded buffer of `SHUFFLE_BUFFER` images, and `first_step` skips, undecoded, what lies
+        Images in memory or in files are taken by a random index shuffle: any place is reached at once. TFRecord is read
+        in file order through a seeded buffer of `SHUFFLE_BUFFER` images, and `first_image` skips, undecoded, what lies
         before it in its epoch: the same stream again, but a start that takes time.
 
         Args:
             global_batch_size: images per step over all replicas of all workers.
             seed: whole number; another seed, another order.
-            first_step: step to begin at.
+            first_image: place in the stream to begin at: the images that were seen before.
             worker: number of this worker, below `num_workers`.
             num_workers: processes that share each step.
             local_replicas: replicas per worker.
@@ -201,7 +201,7 @@ class Split:
         batch_size = global_batch_size // replicas
         if self.records is not None:
             share = local_replicas * batch_size
-            examples = self._shuffled_records(seed, first_step * global_batch_size)
+            examples = self._shuffled_records(seed, first_image)
             if num_workers > 1:
                 examples = examples.enumerate().filter(lambda place, _: place // share % num_workers == worker)
                 examples = examples.map(lambda _, example: example)
@@ -209,9 +209,8 @@ class Split:
         else:
 
             def batch(element):
-                step = first_step + element // local_replicas
                 replica = worker * local_replicas + element % local_replicas
-                start = step * global_batch_size + replica * batch_size
+                start = first_image + element // local_replicas * global_batch_size + replica * batch_size
                 position = start + tf.range(batch_size, dtype=tf.int64)
                 return self._take(self._shuffled_indices(position, seed), batch_size)
 

@@ -12,6 +12,23 @@ def _add_block(network, block):
     network.blocks.append(block)
 
 
+def named_weights(part):
+    """The weights of a network, or of an objective with its networks, by the names of the attributes that lead to them.
+
+    They are the names that `tf.train.Checkpoint` gives them.
+
+    Returns:
+        {"block_0/conv1/kernel": variable}, in the order of making.
+    """
+    found = {}
+    for name, value in vars(part).items():
+        if isinstance(value, (keras.Variable, tf.Variable)):
+            found[name] = value
+        elif isinstance(value, keras.layers.Layer):
+            found |= {f"{name}/{inner}": weight for inner, weight in named_weights(value).items()}
+    return found
+
+
 class Generator(keras.Model):
     """Latent (and label) to picture; as the VAE's decoder, the same.
 

@@ -14,13 +14,19 @@ STATISTICS_IMAGES, STATISTICS_BATCH = 1024, 64
 
 
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """`rate` until `start_steps` optimizer steps, then linearly to 0 at `end_steps`."""
+    """`rate` until `start_images` images seen, then linearly to 0 at `end_images`.
 
-    def __init__(self, rate, start_steps, end_steps):
-        self.rate, self.start_steps, self.end_steps = rate, start_steps, end_steps
+    Args:
+        images: int64 variable that holds the images seen at the start of a train step. All optimizer steps of one train step have
+            the same rate.
+    """
+
+    def __init__(self, rate, start_images, end_images, images):
+        self.rate, self.start_images, self.end_images, self.images = rate, start_images, end_images, images
 
     def __call__(self, step):
-        left = (self.end_steps - tf.cast(step, tf.float32)) / (self.end_steps - self.start_steps)
+        # The difference first: float32 does not tell large numbers of images apart.
+        left = tf.cast(self.end_images - self.images.read_value(), tf.float32) / (self.end_images - self.start_images)
         return self.rate * tf.clip_by_value(left, 0.0, 1.0)
 
 
@@ -41,10 +47,11 @@ def make_optimizer(name, learning_rate, beta_1, beta_2):
 
 
 class Objective(keras.Model):
-    """A generator and a discriminator (or decoder and encoder), their optimizers, their averages and the step count.
+    """A generator and a discriminator (or decoder and encoder), their optimizers, their averages, the steps and the images seen.
 
     Everything random is drawn from (seed, step, place in the global batch): a run depends neither on how many replicas
-    share it nor on where it was resumed. Create it, its networks and optimizers in the strategy's scope, and compile it there.
+    share it nor on where it was resumed. Schedules and the place in the data count in images seen, so that they go on where a run
+    gets another batch size. Create it, its networks and optimizers in the strategy's scope, and compile it there.
 
     A subclass says everything that others ask of an objective; nobody else compares its name:
 
@@ -105,12 +112,9 @@ class Objective(keras.Model):
         self.ema_decay, self.ema_start_images = ema_decay, ema_start_images
         self.gradient_clip_value, self.gradient_clip_norm = gradient_clip_value, gradient_clip_norm
         self.weight_decay, self.orthogonal_regularization = weight_decay, orthogonal_regularization
-        self.step = tf.Variable(
-            0, dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        for average, network in self.averages:
-            for average_weight, weight in zip(average.weights, network.weights):
-                average_weight.assign(weight)
+        counter = dict(dtype=tf.int64, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+        self.step, self.images = tf.Variable(0, **counter), tf.Variable(0, **counter)
+        self.start_averages()
         self.encoder_average_restored = True  # False: the checkpoint that was restored had none
         self.last_step = None  # a step that the train function does not go beyond
         self.statistics_step = None  # the step at which the averages' batch statistics were last measured
@@ -134,6 +138,12 @@ class Objective(keras.Model):
         """[(moving average, network)] of the networks that have one."""
         pairs = [(self.ema_generator, self.generator), (self.ema_discriminator, self.discriminator)]
         return [(average, network) for average, network in pairs if average is not None]
+
+    def start_averages(self):
+        """Makes the moving averages copies of the networks."""
+        for average, network in self.averages:
+            for average_weight, weight in zip(average.weights, network.weights):
+                average_weight.assign(weight)
 
     @property
     def generator_weights(self):
@@ -294,21 +304,22 @@ class Objective(keras.Model):
         return norm
 
     def finish_step(self):
-        """Moves the averages and counts the step."""
+        """Moves the averages and counts the step and its images."""
         # Trainable weights alone: the others (batch statistics, u) are measured when the average is used.
-        images = (self.step.read_value() + 1) * self.images_per_step
+        images = self.images.read_value() + self.images_per_step
         decay = tf.where(images < self.ema_start_images, 0.0, self.ema_decay)
         for average, network in self.averages:
             for average_weight, weight in zip(average.trainable_weights, network.trainable_weights):
                 average_weight, weight = average_weight.value, weight.value
                 average_weight.assign(weight + decay * (average_weight - weight))
         self.step.assign_add(1)
+        self.images.assign_add(self.images_per_step)
 
     # Use.
 
     @property
     def images_seen(self):
-        return int(self.step.numpy()) * self.images_per_step
+        return int(self.images.numpy())
 
     def measure_statistics(self, images, labels):
         """Measures the averages' statistics (batch norm's, and spectral norm's u), so that they are ready for use without data.

@@ -121,7 +121,7 @@ class VAE(Objective):
         """The KL's weight at this step: float32 scalar."""
         if not self.kl_warmup_images:
             return tf.constant(self.kl_weight, tf.float32)
-        images = tf.cast(self.step.read_value() * self.images_per_step, tf.float32)
+        images = tf.cast(self.images.read_value(), tf.float32)
         return self.kl_weight * tf.minimum(1.0, images / self.kl_warmup_images)
 
     def statistics_inputs(self, images, labels, index):

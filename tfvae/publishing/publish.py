@@ -8,7 +8,7 @@ import numpy as np
 
 from tfvae import command
 from tfvae.command import UserError
-from tfvae.publishing import signatures, verification, versions, writing
+from tfvae.publishing import card, signatures, verification, versions, writing
 
 NAME = r"[A-Za-z][A-Za-z0-9_.-]*"  # of a model: it is part of URLs, and must not look like a version's number
 
@@ -41,11 +41,12 @@ def find_place(export_dir, version=None):
     return place, version
 
 
-def publish(place, config, data, model, scores=None):
+def publish(place, config, data, model, scores=None, license=card.UNKNOWN, check=None):
     """Writes, verifies and publishes a version.
 
     Args:
         place: of `find_place`. config, data, model: as `run.load` gives them. scores: of `writing.scores_of`.
+        license: of the weights. check: one more function of the written version's folder, which raises a UserError.
 
     Returns:
         The content of its tfvae.json.
@@ -56,12 +57,14 @@ def publish(place, config, data, model, scores=None):
     """
     check_weights(model)
     functions = signatures.of_model(config, model)
-    about = writing.facts(place.parent.name, config, data, model, list(functions), scores)
+    about = writing.facts(place.parent.name, config, data, model, list(functions), scores, license)
     try:
         versions.remove_unfinished(place.parent)
         with command.folder_beside(place) as unfinished:
             writing.write(unfinished, about, functions)
             verification.verify(unfinished, config, model, functions)
+            if check:
+                check(unfinished)
             versions.put_in_place(unfinished, place)
         return about
     except OSError as error:

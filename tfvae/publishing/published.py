@@ -13,17 +13,14 @@ from tfvae.publishing import versions
 FACTS = Path("assets.extra") / "tfvae.json"
 
 
-def load(path):
-    """The drawing model of a version that `tfvae.export` published.
+def find(path):
+    """The folder of a version that `tfvae.export` published.
 
     Args:
-        path: folder of a version, or of a model's versions: then the newest.
-
-    Returns:
-        `Model`. A row whose label or latent cannot be drawn is a black picture.
+        path: that folder, or the one of a model's versions: then the newest.
 
     Raises:
-        UserError: no version that can be loaded is there.
+        UserError: no version is there.
     """
     path = Path(path)
     if not path.is_dir():
@@ -36,6 +33,22 @@ def load(path):
             f"{path} holds no published version: expected {FACTS} in it, or numbered folders that have it. Publish one with "
             "python -m tfvae.export."
         )
+    return path
+
+
+def load(path):
+    """The drawing model of a version that `tfvae.export` published.
+
+    Args:
+        path: folder of a version, or of a model's versions: then the newest.
+
+    Returns:
+        `Model`. A row whose label or latent cannot be drawn is a black picture.
+
+    Raises:
+        UserError: no version that can be loaded is there.
+    """
+    path = find(path)
     try:
         record = json.loads((path / FACTS).read_text())
         flags, num_classes, seen = record["flags"], record["num_classes"], record["images_seen"]

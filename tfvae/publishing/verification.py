@@ -2,11 +2,11 @@
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import rewriter_config_pb2
 
 from tfvae.command import UserError, literal
 from tfvae.data import images
 from tfvae.drawing import prior
+from tfvae.publishing import session
 from tfvae.publishing.writing import WARMUP_FILE, example
 
 # How far a server's answers may be from the model's own: by which measure, pixels of 255, latents. In bfloat16 the order
@@ -31,7 +31,8 @@ def verify(folder, config, model, functions):
     ]
     try:
         check_variables(folder / "variables")
-        answers = answers_of_a_server(folder, requests + read_warmup(folder / WARMUP_FILE))
+        with literal(folder) as place:
+            answers = session.answers(place, requests + read_warmup(folder / WARMUP_FILE))
         for (signature, inputs), answer in zip(requests, answers):
             check_answer(answer, in_memory(signature, inputs, model), *TOLERANCES[config.precision])
     except (ValueError, KeyError, tf.errors.OpError) as error:
@@ -59,38 +60,6 @@ def read_warmup(path):
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         requests.append((request.model_spec.signature_name, inputs))
     return requests
-
-
-def answers_of_a_server(folder, requests):
-    """What TF Serving would answer: the version is loaded into a session, as its loader does, and run there.
-
-    Args:
-        folder: of the version. requests: list of (signature, dict of arrays).
-
-    Returns:
-        list of dicts of arrays.
-
-    Raises:
-        ValueError: a function that no server runs. KeyError, OSError, tf.errors.OpError: the version is broken.
-    """
-    # Without the remapper, as in training: on some encoders it fails with an error line, and a server then goes on without it.
-    options = tf.compat.v1.ConfigProto()
-    options.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
-    with tf.Graph().as_default(), tf.compat.v1.Session(config=options) as session:
-        with literal(folder) as place:
-            meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(place))
-        library = meta_graph.graph_def.library.function
-        nodes = [*meta_graph.graph_def.node, *(node for function in library for node in function.node_def)]
-        if any(part.attr["_XlaMustCompile"].b for part in (*library, *nodes)):
-            raise ValueError("it has functions that XLA must compile, which a server refuses")
-        answers = []
-        for signature, inputs in requests:
-            definition = meta_graph.signature_def[signature]
-            outputs = {name: tensor.name for name, tensor in definition.outputs.items()}
-            answers.append(
-                session.run(outputs, {definition.inputs[name].name: value for name, value in inputs.items()})
-            )
-        return answers
 
 
 def in_memory(signature, inputs, model):
@@ -122,8 +91,13 @@ def check_answer(answer, expected, measure, levels, latent_tolerance):
         if name == "image_bytes":
             if not all(found):
                 raise ValueError("a picture cannot be drawn")
-            found = np.stack([tf.io.decode_png(png).numpy() for png in found])
+            found = pixels_of(found)
         tolerance = latent_tolerance if name in ("mean", "log_variance") else levels
         difference = measure(np.abs(found.astype(np.float64) - right))
         if not difference <= tolerance:  # so that NaN is refused too
             raise ValueError(f"{name} differs by {difference:.3g}, expected {tolerance:g} or less")
+
+
+def pixels_of(files):
+    """The pixels of PNG files of one size: uint8 [N, R, R, 3]."""
+    return np.stack([tf.io.decode_png(png).numpy() for png in files])

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfvae.command import UserError
 from tfvae.config import PLACES
-from tfvae.publishing import published, signatures
+from tfvae.publishing import card, published, signatures
 from tfvae.training import run
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -31,7 +31,7 @@ def require_serving_api():
 
 
 def write(folder, about, functions):
-    """Writes a version: SavedModel, warm-up requests, tfvae.json.
+    """Writes a version: SavedModel, warm-up requests, tfvae.json, model card.
 
     Args:
         folder: of the version, empty. about: the content of tfvae.json. functions: `signatures.of_model`'s.
@@ -55,6 +55,7 @@ def write(folder, about, functions):
     except tf.errors.OpError as error:
         raise OSError(re.sub(r"{{.*?}} ", "", error.message)) from error  # without the name of TensorFlow's function
     (folder / published.FACTS).write_text(json.dumps(about, indent=2) + "\n")
+    card.write(folder, about, functions)
 
 
 def of_one_dict(function, inputs):
@@ -63,11 +64,12 @@ def of_one_dict(function, inputs):
     return lambda rows: function(*(rows[name] for name in names))
 
 
-def facts(name, config, data, model, names, scores=None):
+def facts(name, config, data, model, names, scores=None, license=card.UNKNOWN):
     """What a version is: the content of its tfvae.json.
 
     Args:
         name: the model's. config, data, model: as `run.load` gives them. names: of its signatures. scores: of `scores_of`.
+        license: of the weights, as Hugging Face calls it.
     """
     num_classes = model.generator.num_classes
     return {
@@ -87,6 +89,7 @@ def facts(name, config, data, model, names, scores=None):
         **run.facts_of_weights(config, model),
         "checkpoint": f"ckpt-{model.images_seen}",
         "scores": scores,
+        "license": license,
         "commit": commit(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
         "signatures": names,

@@ -56,7 +56,7 @@ class Experiment:
     @property
     def total_images(self):
         """Real images that its training ends with."""
-        return self.settings.total_steps * self.settings.images_per_step
+        return self.settings.total_images
 
     @property
     def objective(self):
@@ -363,11 +363,15 @@ def read_experiments(lines, scale, images, common=()):
             tables = tuple(dict.fromkeys((*found[name].tables, table)))
             found[name] = dataclasses.replace(found[name], tables=tables)
             continue
-        if scale == "cpu" and settings.total_steps * settings.images_per_step != settings.train_images:
-            at_once = settings.images_per_step * settings.steps_per_execution
+        if scale == "cpu" and settings.total_images != settings.train_images:
             raise ValueError(
-                f"--images={settings.dataset}={settings.train_images}: {name} takes {at_once:,} images at once: expected a "
-                "multiple of that, so that all see the same number."
+                f"--images={settings.dataset}={settings.train_images}: {name} takes {settings.images_per_step:,} images at once: "
+                "expected a multiple of that, so that all see the same number."
+            )
+        if settings.stop_after_images_without_gain:
+            raise ValueError(
+                f"--experiment={table}/{name}: --stop_after_images_without_gain ends a training early: expected without it, "
+                "for the experiments of a study are compared at the images that they were given."
             )
         key = digest(settings)
         folder = folders.setdefault((key, settings.train_images), f"{name}-{key}")

@@ -55,7 +55,7 @@ def measure(requests):
         found = networks[key]
         if found:
             flops = cost.step_flops(settings, *found["forward_flops"])
-            found = found | {"flops": settings.total_steps * flops}
+            found = found | {"flops": settings.steps_left() * flops}
         sizes.append(found)
     return sizes
 

@@ -196,4 +196,7 @@ def of_run(study, rows):
 
 def trained_images(study, one):
     """Images seen at the newest checkpoint of an experiment's run; 0 without."""
-    return max(store.stored(run.RunDirectory(study.run_dir(one)).checkpoints), default=0)
+    seen = max(store.stored(run.RunDirectory(study.run_dir(one)).checkpoints), default=0)
+    # Earlier versions ended with a whole call of the train function.
+    whole_call = one.settings.images_per_step * one.settings.steps_per_execution
+    return one.total_images if one.total_images <= seen < one.total_images + whole_call else seen

@@ -124,26 +124,26 @@ def make_objective(config, num_classes):
         **own,
     )
     model.compile(
-        make_optimizer(config, config.generator_learning_rate, config.beta_1, config.beta_2, config.images_per_step),
+        make_optimizer(config, model.images, config.generator_learning_rate, config.beta_1, config.beta_2),
         make_optimizer(
             config,
+            model.images,
             config.discriminator_learning_rate,
             config.discriminator_beta_1,
             config.discriminator_beta_2,
-            config.batch_size,
         ),
         steps_per_execution=config.steps_per_execution,
     )
     return model
 
 
-def make_optimizer(config, rate, beta_1, beta_2, images_per_step):
+def make_optimizer(config, images, rate, beta_1, beta_2):
     """One network's optimizer.
 
     Args:
-        config: resolved. rate, beta_1, beta_2: the network's. images_per_step: real images seen between two of its steps.
+        config: resolved. images: the objective's variable of images seen. rate, beta_1, beta_2: the network's.
     """
     if config.learning_rate_decay_images:
-        start = (config.train_images - config.learning_rate_decay_images) / images_per_step
-        rate = objective.LinearDecay(rate, start, config.train_images / images_per_step)
+        start = config.train_images - config.learning_rate_decay_images
+        rate = objective.LinearDecay(rate, start, config.train_images, images)
     return objective.make_optimizer(config.optimizer, rate, beta_1, beta_2)

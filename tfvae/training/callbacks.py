@@ -44,7 +44,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.last_time, self.last_images = time.monotonic(), self.model.images_seen
-        self.total = self.config.total_steps * self.model.images_per_step
+        self.total = self.last_images + self.config.steps_left(self.last_images) * self.model.images_per_step
 
     def on_train_batch_end(self, batch, logs=None):
         now, seen = time.monotonic(), self.model.images_seen
@@ -186,13 +186,13 @@ class Scores(keras.callbacks.Callback):
 
     Args:
         split: the training split, whose subset is the reference. extractor: an `Extractor`, loaded outside of any scope.
-        data: as `Sheets`'.
+        data: as `Sheets`'. saver: the `Checkpoints` that end the training where `stop_after_images_without_gain` says so.
     """
 
-    def __init__(self, config, directory, writer, split, extractor, data):
+    def __init__(self, config, directory, writer, split, extractor, data, saver):
         super().__init__()
         self.config, self.directory, self.writer = config, directory, writer
-        self.split, self.extractor, self.data = split, extractor, data
+        self.split, self.extractor, self.data, self.saver = split, extractor, data, saver
 
     def on_train_begin(self, logs=None):
         self.clock = Clock(self.config.eval_every_images, self.model.images_seen)
@@ -204,7 +204,11 @@ class Scores(keras.callbacks.Callback):
         drawn = of_objective(self.model, self.directory.path, flags, {}, replica_batch=self.model.global_batch_size)
         labels = outputs.labels if drawn.num_classes else None
         self.source = sources.Generator(drawn, prior.Normal(drawn.latent_dim), labels)
-        self.least = math.inf
+        self.read_best(self.model.images_seen)
+
+    def read_best(self, images_seen):
+        """Reads the least distance so far and the images at which it was found; without one they count from `images_seen`."""
+        self.least, self.best_at = math.inf, images_seen
         for kept in list(store.stored(self.directory.best).values())[-1:]:
             # Unreadable: any score is better.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -215,7 +219,16 @@ class Scores(keras.callbacks.Callback):
                 ):
                     self.set_aside(row)
                 else:
-                    self.least = float(row[self.name])
+                    self.least, self.best_at = float(row[self.name]), int(row["images"])
+
+    def has_ended(self, images_seen):
+        """Whether the best score of the run that is in the folder is so old that the run ends."""
+        self.read_best(images_seen)
+        return self.is_without_gain(images_seen)
+
+    def is_without_gain(self, images_seen):
+        limit = self.config.stop_after_images_without_gain
+        return limit > 0 and images_seen - self.best_at >= limit
 
     @property
     def name(self):
@@ -273,8 +286,10 @@ class Scores(keras.callbacks.Callback):
             flush=True,
         )
         if best:
-            self.least = found[self.name]
+            self.least, self.best_at = found[self.name], seen
             self.keep(seen, row | {"extractor": protocol.declared(self.extractor)["extractor"]})
+
+        self.saver.without_gain = self.is_without_gain(seen)
 
     def keep(self, seen, row):
         # The scores first: a checkpoint without them would pass for one that was never scored, and any other would replace it.
@@ -282,3 +297,13 @@ class Scores(keras.callbacks.Callback):
         write_whole(file, json.dumps(row, indent=2) + "\n")
         checkpoints.require_finite(self.model, self.directory)
         store.write(self.directory.best, self.model, seen, keep=1)
+
+
+def without_gain(config, directory):
+    """What a user is told where a run has ended for want of a better score."""
+    best = ", ".join(f"{prefix}" for prefix in store.stored(directory.best).values())
+    return (
+        f"No score was the best one for {config.stop_after_images_without_gain:,} images (--stop_after_images_without_gain). "
+        + (f"The best checkpoint is {best} (--best of tfvae.evaluate). " if best else "")
+        + "A larger value goes on from the newest checkpoint, 0 as far as --train_images."
+    )

@@ -51,7 +51,8 @@ def require_finite(model, directory):
 class Checkpoints(keras.callbacks.Callback):
     """Saves everything before the first step, every `checkpoint_every_seconds` and at the end; SIGTERM and SIGINT: save and stop.
 
-    So there is a checkpoint whenever anything was trained, and a run without one has lost it.
+    As after a signal it ends where the scores set `without_gain`. So there is a checkpoint whenever anything was trained, and a
+    run without one has lost it.
 
     Args:
         data: as `Sheets`'. chief: whether this process writes. others: number of other processes.
@@ -60,7 +61,7 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(self, config, directory, data, chief=True, others=0):
         super().__init__()
         self.config, self.directory, self.data, self.chief, self.others = config, directory, data, chief, others
-        self.signal = None
+        self.signal, self.without_gain = None, False
 
     def on_train_begin(self, logs=None):
         self.last_time, self.saved = time.monotonic(), self.model.images_seen
@@ -79,9 +80,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def stop_requested(self):
         """Whether this process, or with several any of them, was told to stop: all must leave at the same step."""
-        if not self.others:
-            return self.signal is not None
-        return strategies.sum_over_workers(self.model.distribute_strategy, self.signal is not None) > 0
+        told = self.signal is not None or self.without_gain
+        return strategies.sum_over_workers(self.model.distribute_strategy, told) > 0 if self.others else told
 
     def on_train_batch_end(self, batch, logs=None):
         self.directory.trained = True

@@ -17,8 +17,8 @@ from tfvae.drawing.model import BATCH, of_objective
 from tfvae.networks import tables
 from tfvae.training import build, lock, store
 
-# Of config.json. A run without one is of format 0.
-FORMAT = 1
+# Of config.json. A run without one is of format 0. Since format 2 checkpoints count the images (see `store`).
+FORMAT = 2
 
 
 def of_its_time(flags, format):
@@ -69,6 +69,8 @@ class RunDirectory:
     def __init__(self, path):
         self.trained = False
         self._before = None  # what was in the folder when `begin` wrote into it
+        self._old_config = None  # config.json then, bytes
+        self._changed = {}  # flags that this training changes: {name: [old, new]}
         self.path = Path(path)
         self.config_file = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
@@ -106,13 +108,23 @@ class RunDirectory:
                 raise
 
     def _withdraw(self):
-        """Deletes what was made here since `begin`."""
+        """Deletes what was made here since `begin`, and takes back a change of flags under which no step was done."""
         for part in self.parts if self._before is not None else ():
             if part.name not in self._before:
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        if self._changed and self._old_config is not None:
+            write_whole(self.config_file, self._old_config)
 
     def read_config(self):
-        """(Config, facts of the data: `num_classes`, `class_names`, `num_images`).
+        """(Config, facts of the data: `num_classes`, `class_names`, `num_images`); errors as `read_record`'s."""
+        record, config = self.read_record()
+        return config, record["data"]
+
+    def read_record(self):
+        """(what config.json holds, a dict; the `Config` of its flags).
+
+        Beside `flags` and `data`: `init`, what another run gave to this one (see `initial`), and `history`, a list of
+        {"images": seen when it happened, "changed": {flag: [old, new]}}.
 
         Raises:
             UserError: no run is there, or its config.json is not one of this version's.
@@ -139,17 +151,20 @@ class RunDirectory:
             ]
             if missing:
                 raise ValueError(f"without {' and '.join(missing)}")
-            return config, record["data"]
+            return record, config
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self.config_file} cannot be read ({error}): expected the file that tfvae.train wrote."
             ) from error
 
-    def begin(self, config, split, overwrite):
+    def begin(self, config, split, overwrite, allowed=(), init=None):
         """Writes config.json, or checks that the run that is there has the same flags.
+
+        Where it has others and they may change, config.json waits for `change_flags`.
 
         Args:
             config: resolved. split: the training split. overwrite: delete the run that is there.
+            allowed: names of flags that may change in the run that is there. init: of a new run, as `initial.give` returns it.
 
         Raises:
             UserError: another run is there. ValueError: a new run would get the non-local block in one network alone.
@@ -170,27 +185,12 @@ class RunDirectory:
                 f"{self.path} holds {traces} and no config.json to tell what they are of: expected both or neither. Give "
                 "another --model_dir, or put the file back."
             )
+        old_record, self._changed = {}, {}
         if self.config_file.exists():
-            old, old_data = self.read_config()
-            same_data = _is_of(split, old_data)
-            changed = [
-                f"--{field.name} was {getattr(old, field.name)!r}, is {getattr(config, field.name)!r}"
-                for field in dataclasses.fields(Config)
-                if not field.metadata["free"] and not _agree(field.name, old, config, same_data)
-            ]
-            if config.learning_rate_decay_images and old.train_images != config.train_images:
-                changed.append(
-                    f"--train_images was {old.train_images}, is {config.train_images} (the rates' decay ends there)"
-                )
-            names = ("num_classes", "class_names", "num_images")
-            changed += [f"the data's {name} changed" for name in names if data[name] != old_data.get(name)]
-            changed += [] if same_data else ["the data's fingerprint changed"]
-            if changed:
-                raise UserError(
-                    f"{self.path} was made with other flags or data: {'; '.join(changed)}. Expected the same to resume it; "
-                    "give another --model_dir, or --overwrite to delete it and start anew."
-                )
-            data["fingerprints"] = old_data.get("fingerprints", {}) | data["fingerprints"]
+            old_record, old = self.read_record()
+            self._check_same(old, old_record["data"], config, split, data, allowed)
+            data["fingerprints"] = old_record["data"].get("fingerprints", {}) | data["fingerprints"]
+            init = init or old_record.get("init")
         if traces and not store.stored_in_part(self.checkpoints):
             raise UserError(
                 f"{self.path} was trained before, and there is no checkpoint to go on from: expected one in "
@@ -199,9 +199,58 @@ class RunDirectory:
         for left_over in (*store.left_overs(self.checkpoints), *store.left_overs(self.best), *self._left_overs()):
             store.delete(left_over)
         self._before = set(os.listdir(self.path)) if self.path.exists() else set()
-        versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-        record = {"format": FORMAT, "flags": dataclasses.asdict(config), "data": data, "versions": versions}
-        write_whole(self.config_file, json.dumps(record, indent=2) + "\n")
+        self._old_config = self.config_file.read_bytes() if old_record else None
+        self._record = {
+            "format": FORMAT,
+            "flags": dataclasses.asdict(config),
+            "data": data,
+            "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+            "init": init,
+            "history": old_record.get("history", []),
+        }
+        if not self._changed:
+            self._write_config()
+
+    def _write_config(self):
+        write_whole(self.config_file, json.dumps(self._record, indent=2) + "\n")
+
+    def change_flags(self, images_seen):
+        """Writes the flags that `begin` let change, with the images seen when it happened. Returns {name: [old, new]}."""
+        if self._changed:
+            self._record["history"].append({"images": images_seen, "changed": self._changed})
+            self._write_config()
+        return self._changed
+
+    def _check_same(self, old, old_data, config, split, data, allowed):
+        """Raises a UserError where the run that is there has other data, or other flags than those `allowed` to change.
+
+        Args:
+            old, old_data: of that run. config, split, data, allowed: as in `begin`.
+        """
+        same_data = _is_of(split, old_data)
+        free = {field.name for field in dataclasses.fields(Config) if field.metadata["free"]}
+        if config.learning_rate_decay_images:
+            free -= {"train_images"}  # where the decay ends
+        fields = [
+            field
+            for field in dataclasses.fields(Config)
+            if field.name not in free and not _agree(field.name, old, config, same_data)
+        ]
+        changed = {field.name: [getattr(old, field.name), getattr(config, field.name)] for field in fields}
+        refused = {name: values for name, values in changed.items() if name not in allowed}
+        lines = [f"--{name} was {was!r}, is {new!r}" for name, (was, new) in refused.items()]
+        names = ("num_classes", "class_names", "num_images")
+        other_data = [f"the data's {name} changed" for name in names if data[name] != old_data.get(name)]
+        other_data += [] if same_data else ["the data's fingerprint changed"]
+        if lines or other_data:
+            mend = f"--allow_changed_flags={','.join(changed)} goes on with those changed; give another --model_dir for a new run"
+            if other_data or any(field.metadata["fixed"] for field in fields):
+                mend = f"--init_from={self.path} starts a new run from its weights, in another --model_dir"
+            raise UserError(
+                f"{self.path} was made with other flags or data: {'; '.join(lines + other_data)}. Expected the same to resume "
+                f"it; {mend}, or --overwrite to delete it and start anew."
+            )
+        self._changed = changed
 
     def _delete(self):
         """Deletes the run. Raises: UserError: the folder's config.json is not of a run of this project."""

@@ -4,6 +4,7 @@ They are TensorFlow's own. Its CheckpointManager is not used: it deletes only wh
 brackets.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.command import UserError, disk_is_full, literal, write_whole
+from tfvae.networks.network import named_weights
 
 # What TensorFlow says of bytes that are not those that were written. It raises OpError, IndexError and others for the same fault,
 # and the same OpError for a disk that does not answer.
@@ -26,6 +28,15 @@ PROOFS = (
     "read fewer bytes than requested",
     "failed to seek to header entry",
     "unable to parse header",
+)
+
+# What TensorFlow raises where a checkpoint cannot be read.
+UNREADABLE = (IndexError, OSError, tf.errors.OpError)
+# Of a checkpoint: what TensorFlow writes beside the values, an optimizer of Keras' own that nobody uses, the optimizers' lists of
+# the networks' weights, and the learning rates, which the flags give.
+NOT_RESTORED = (
+    r"_CHECKPOINTABLE_OBJECT_GRAPH|save_counter/.*|objective/optimizer/.*"
+    r"|objective/\w+_optimizer/(_trainable_variables|_learning_rate)/.*"
 )
 
 
@@ -180,12 +191,12 @@ def _restore_or_reason(prefix, model):
     try:
         restore(prefix, model)
         return None
-    except (AssertionError, ValueError) as error:
+    except ValueError as error:
         raise UserError(
             f"{prefix} holds other weights than the networks of these flags have in this version of tfvae. Expected those of "
             "config.json beside it; the version that wrote it still reads it."
         ) from error
-    except (IndexError, OSError, MemoryError, tf.errors.OpError) as error:
+    except (*UNREADABLE, MemoryError) as error:
         reason = _lacks(prefix) or _proved(prefix, error)
         if reason:
             return reason
@@ -225,36 +236,69 @@ def _line(error):
     return re.sub(r"{{.*?}} |/proc/self/fd/\d+/", "", " ".join(str(error).split()))
 
 
+@contextlib.contextmanager
+def opened(prefix):
+    """Yields TensorFlow's reader of a checkpoint. prefix: path without ending.
+
+    Raises:
+        IndexError, OSError, tf.errors.OpError: it cannot be read.
+    """
+    with literal(prefix.parent) as folder:
+        yield tf.train.load_checkpoint(str(folder / prefix.name))
+
+
+def key(name):
+    """The name in a checkpoint of what is called `name` in an objective, as `named_weights` calls it."""
+    return f"objective/{name}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
 def restore(prefix, model):
     """Restores one checkpoint.
-
-    A checkpoint of format 0 has no average of an encoder: the encoder's own weights start it, and
-    `model.encoder_average_restored` says so.
 
     Args:
         prefix: path without ending. model: an `Objective`.
 
     Raises:
-        AssertionError, ValueError: it holds other weights. IndexError, OSError, tf.errors.OpError: it cannot be read.
+        ValueError: it holds other weights. IndexError, OSError, tf.errors.OpError: it cannot be read.
     """
-    with literal(prefix.parent) as folder:
-        _restore(str(folder / prefix.name), model)
+    with opened(prefix) as reader:
+        _restore(reader, model, int(prefix.name.rpartition("-")[2]))
 
 
-def _restore(path, model):
-    average = model.ema_discriminator
-    names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
-    model.encoder_average_restored = average is None or any("/ema_discriminator/" in name for name in names)
-    if model.encoder_average_restored:
-        tf.train.Checkpoint(objective=model).restore(path).assert_consumed()
-        return
-    del model.ema_discriminator  # so that it is not looked for
-    try:
-        tf.train.Checkpoint(objective=model).restore(path).assert_consumed()
-    finally:
-        model.ema_discriminator = average
-    for average_weight, weight in zip(average.weights, model.discriminator.weights):
-        average_weight.assign(weight)
+def _restore(reader, model, images_seen):
+    """Restores by name. `tf.train.Checkpoint.restore` fails where the rates decay now and did not then, or the reverse.
+
+    A checkpoint of format 0 has no average of an encoder: the encoder's own weights start it, and
+    `model.encoder_average_restored` says so. One of before format 2 has no count of the images, which were steps x batch: as many
+    as its name says. Penalties that were not computed then start at 0, and the learning rates are those of the flags.
+    """
+    names = reader.get_variable_to_shape_map()
+    there = [name for name in names if not re.fullmatch(NOT_RESTORED, name)]
+    variables = {key(name): variable for name, variable in named_weights(model).items()}
+    for name in ("generator_optimizer", "discriminator_optimizer"):
+        optimizer, start = getattr(model, name), f"objective/{name}/_variables/"
+        # Numbered from where the learning rate ends, which is among them where it does not decay.
+        numbers = sorted(int(other.removeprefix(start).split("/")[0]) for other in there if other.startswith(start))
+        moments = [v for v in optimizer.variables if v.name not in ("iteration", "learning_rate")]
+        if len(numbers) != len(moments):
+            raise ValueError(f"{len(numbers)} moments in {name}, expected {len(moments)}")
+        variables |= {key(f"{name}/_variables/{number}"): moment for number, moment in zip(numbers, moments)}
+        variables[key(f"{name}/_iterations")] = optimizer.iterations
+    encoders = {name for name in variables if name.startswith("objective/ema_discriminator/")}
+    optional = encoders | {key("images"), key("newest_penalties")}
+    missing, more = variables.keys() - there, set(there) - variables.keys()
+    if missing - optional or more - optional or 0 < len(encoders & missing) < len(encoders):
+        raise ValueError(f"missing: {sorted(missing - optional)}, not expected: {sorted(more - optional)}")
+    for name in names:
+        value = reader.get_tensor(name)  # of what is not restored too: damage is noticed wherever it is
+        if name in variables:
+            variables[name].assign(value)
+    if key("images") in missing:
+        model.images.assign(images_seen)
+    model.encoder_average_restored = not encoders & missing
+    if encoders & missing:
+        for average_weight, weight in zip(model.ema_discriminator.weights, model.discriminator.weights):
+            average_weight.assign(weight)
 
 
 def newest_finite(folder):
@@ -263,14 +307,13 @@ def newest_finite(folder):
         try:
             if number and _is_finite(prefix):
                 return prefix
-        except (IndexError, OSError, tf.errors.OpError):
+        except UNREADABLE:
             continue  # not readable: not the one to name
     return None
 
 
 def _is_finite(prefix):
-    with literal(prefix.parent) as folder:
-        reader = tf.train.load_checkpoint(str(folder / prefix.name))
+    with opened(prefix) as reader:
         return all(
             np.all(np.isfinite(reader.get_tensor(name)))
             for name, dtype in reader.get_variable_to_dtype_map().items()
