@@ -191,12 +191,19 @@ def _check_folder(folder, record):
             f"--output={folder} holds files, and no {RECORD} that says which pictures: expected a new or an empty folder, or one "
             "that this command began."
         ) from None
-    other = [name for name, value in record.items() if not isinstance(found, dict) or found.get(name) != value]
+    other = [name for name, value in record.items() if name not in found or not _agree(found[name], value)]
     if other:
         raise UserError(
             f"--output={folder} holds pictures of another {' and '.join(other)} (see {RECORD} there): expected the same, to go "
             "on with them; give another --output."
         )
+
+
+def _agree(old, new):
+    """Whether two values are the same, dicts in what both have: a newer release may know more flags of a model."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(_agree(old[name], new[name]) for name in old.keys() & new.keys())
+    return old == new
 
 
 def _png_bytes(side):
