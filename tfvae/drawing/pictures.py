@@ -185,8 +185,8 @@ def _check_folder(folder, record):
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     try:
-        found = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
+        found = dict(json.loads((folder / RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
         raise UserError(
             f"--output={folder} holds files, and no {RECORD} that says which pictures: expected a new or an empty folder, or one "
             "that this command began."
