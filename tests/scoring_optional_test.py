@@ -338,7 +338,7 @@ def test_training_is_told_to_end_where_no_score_was_the_best_for_so_many_images(
         step(callback)
         told.append(callback.saver.without_gain)
     assert told == [False, False, False, True]
-    # A training that goes on knows it from the best checkpoint, at 56 + 16 images.
+    # A training that goes on knows it from the best checkpoint, that at 72 images.
     assert callback.has_ended(88) and not callback.has_ended(87)
 
 

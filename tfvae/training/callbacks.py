@@ -209,7 +209,7 @@ class Scores(keras.callbacks.Callback):
     def read_best(self, images_seen):
         """Reads the least distance so far and the images at which it was found; without one they count from `images_seen`."""
         self.least, self.best_at = math.inf, images_seen
-        for kept in list(store.stored(self.directory.best).values())[-1:]:
+        for number, kept in list(store.stored(self.directory.best).items())[-1:]:
             # Unreadable: any score is better.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 row = json.loads(kept.with_suffix(".json").read_text())
@@ -219,7 +219,7 @@ class Scores(keras.callbacks.Callback):
                 ):
                     self.set_aside(row)
                 else:
-                    self.least, self.best_at = float(row[self.name]), int(row["images"])
+                    self.least, self.best_at = float(row[self.name]), number
 
     def has_ended(self, images_seen):
         """Whether the best score of the run that is in the folder is so old that the run ends."""
