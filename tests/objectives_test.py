@@ -205,8 +205,9 @@ def test_learning_rates_fall_to_zero_at_the_end(make_split, tiny_flags):
     changes = dict(train_images=80, learning_rate_decay_images=40, discriminator_steps=2, generator_learning_rate=1e-3)
     _, model = make_model(make_split(), tiny_flags, **changes)
     rates = []
+    model.generator_optimizer.iterations.assign(1000)  # as after a change of the batch: images count, not steps
     for steps in (0, 2, 3, 4, 5):  # of 16 images
-        model.images.assign(steps * 16)
+        model.images.assign(16 * steps)
         rates.append(
             (float(model.generator_optimizer.learning_rate), float(model.discriminator_optimizer.learning_rate))
         )

@@ -114,7 +114,7 @@ def test_a_vae_of_format_1_goes_on_to_the_weights_that_its_version_ended_with(fo
     assert json.loads((format_1 / "vae" / "config.json").read_text())["format"] == run.FORMAT
     weights = weights_of_run()
     names = [key for key in expected.files if key.startswith("vae:")]
-    assert len(names) > 60
+    assert len(names) > 40
     # Together: a bias before a batch norm has no gradient but rounding, which Adam turns into steps that no two machines share.
     change, difference = (
         np.sqrt(sum(np.sum((expected[key] - other[key]) ** 2) for key in names)) for other in (before, weights)
