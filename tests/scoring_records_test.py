@@ -268,7 +268,7 @@ def test_a_toy_score_is_in_a_studys_tables_and_comparisons(evaluated):
     head, _, line = ([cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines())
     assert dict(zip(head, line))["abundance"] == "1"
     assert results.score_of(found, "abundance") == (1.0, None)
-    row = type("Row", (), {"value": lambda self, name: results.score_of(found, name)})()
+    row = type("Row", (), {"value": lambda self, name: results.score_of(found, name), "limits": {}})()
     made = claims.compare("abundance", row, row, True, ("a", "b"))
     assert made.measure == "abundance" and made.why_not == "within 2%, without a spread"
 

@@ -102,16 +102,24 @@ def test_a_vae_of_format_1_goes_on_to_the_weights_that_its_version_ended_with(fo
     )
     flags += "sample_every_images=0 generator_learning_rate=2e-3 discriminator_learning_rate=1e-3".split()
     flags += "objective=vae kl_warmup_images=96 decoder_variance=learned noconditional".split()
+
+    def weights_of_run():
+        model = run.load(format_1 / "vae")[2]
+        return {f"vae:{key}": weight.numpy() for key, weight in named_weights(model).items()}
+
+    before = weights_of_run()
     output = run_command("train", pictures, *(f"--{flag}" for flag in flags), f"--model_dir={format_1 / 'vae'}")
     assert "96 images to see = 4.0 epochs = 12 steps" in output
     assert "resumed at 56" in output and "Done: 96 images seen" in output
     assert json.loads((format_1 / "vae" / "config.json").read_text())["format"] == run.FORMAT
-    weights = {f"vae:{key}": weight.numpy() for key, weight in named_weights(run.load(format_1 / "vae")[2]).items()}
-    # Kernels: a bias before a batch norm has no gradient but rounding, of which Adam makes whole steps.
-    names = [key for key in expected.files if key.startswith("vae:") and key.endswith("/kernel")]
+    weights = weights_of_run()
+    names = [key for key in expected.files if key.startswith("vae:")]
     assert len(names) > 40
-    for key in names:
-        np.testing.assert_allclose(weights[key], expected[key], atol=1e-4, err_msg=key)
+    # Together: a bias before a batch norm has no gradient but rounding, which Adam turns into steps that no two machines share.
+    change, difference = (
+        np.sqrt(sum(np.sum((expected[key] - other[key]) ** 2) for key in names)) for other in (before, weights)
+    )
+    assert difference < 0.05 * change
 
 
 def test_moments_of_format_1_are_restored_and_the_rates_decay_from_its_images(format_1):

@@ -119,12 +119,9 @@ def write_folder(folder, pictures, numbers, batch_size):
     labels = pictures.labels(numbers)
     places = [place(number, None if labels is None else labels[row]) for row, number in enumerate(numbers)]
     absent = numbers[[not os.path.lexists(path) for path in places]]
-    check_space(
-        folder,
-        len(absent) * _png_bytes(pictures.model.resolution),
-        f"{len(absent):,} PNG files of {pictures.model.resolution} px",
-        at_most=True,
-    )
+    side, number = pictures.model.resolution, len(absent)
+    if number:
+        check_space(folder, number * _png_bytes(side), f"{number:,} PNG files of {side} px", at_most=True)
     write_whole(folder / RECORD, json.dumps(pictures.record, indent=2) + "\n")
     for some, label, files in pictures.draw(absent, batch_size):
         for row, number in enumerate(some):
@@ -188,18 +185,25 @@ def _check_folder(folder, record):
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     try:
-        found = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
+        found = dict(json.loads((folder / RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
         raise UserError(
             f"--output={folder} holds files, and no {RECORD} that says which pictures: expected a new or an empty folder, or one "
             "that this command began."
         ) from None
-    other = [name for name, value in record.items() if not isinstance(found, dict) or found.get(name) != value]
+    other = [name for name, value in record.items() if name not in found or not _agree(found[name], value)]
     if other:
         raise UserError(
             f"--output={folder} holds pictures of another {' and '.join(other)} (see {RECORD} there): expected the same, to go "
             "on with them; give another --output."
         )
+
+
+def _agree(old, new):
+    """Whether two values are the same, dicts in what both have: a newer release may know more flags of a model."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(_agree(old[name], new[name]) for name in old.keys() & new.keys())
+    return old == new
 
 
 def _png_bytes(side):

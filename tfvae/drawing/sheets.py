@@ -137,7 +137,7 @@ def directions(model, seed=0, rows=8, columns=9, most=3.0):
     return images.captioned(
         images.sheet(model.generate(latent, label), columns),
         f"One latent moved by -{most:g} to {most:g} along the first linear layer's strongest directions{part}. Singular values: "
-        f"{', '.join(f'{strength:.3g}' for strength in found.strengths)}.",
+        f"{', '.join(f'{strength:.2f}' for strength in found.strengths)}.",
     )
 
 

@@ -76,5 +76,5 @@ def largest_difference(answer, other):
 def in_words(levels, latents):
     """The largest differences of a signature's answers, for people."""
     if levels:
-        return f"within {levels:.0f} level{'s' * (levels > 1)} of 255"
+        return f"within {levels:.0f} level{'s' if levels > 1 else ''} of 255"
     return f"within {latents:.1g}" if latents else "the same"

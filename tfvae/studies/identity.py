@@ -44,7 +44,7 @@ def stamp_of(folder):
     None where there is no such folder.
     It is cheap, and says only that files may have changed: fingerprints, which need the images themselves, say whether they have.
     """
-    from tfvae.data.folder import EXTENSIONS  # here: it imports TensorFlow, and reading a study's flags takes none
+    from tfvae.data.tree import EXTENSIONS  # here: it loads all of Pillow's formats
 
     folder = pathlib.Path(folder)
     if not folder.is_dir():
